@@ -24,7 +24,8 @@ class _Model(BaseModel):
             super().__init__(**values)
         except ValidationError as error:
             faults = (
-                f"{'.'.join(map(str, f['loc'])) or 'settings'} = {f['input']!r}: {f['msg']}" for f in error.errors()
+                f"{'.'.join(map(str, f['loc'])) or 'settings'} = {f['input']!r}: {f['msg']}"
+                for f in error.errors()
             )
             raise SettingsError("; ".join(faults)) from error
 
@@ -77,5 +78,7 @@ class Settings(_Model):
         except (OSError, UnicodeDecodeError, yaml.YAMLError) as error:
             raise SettingsError(f"can't read the settings in {path}: {error}") from error
         if not isinstance(values, dict):
-            raise SettingsError(f"{path} holds a {type(values).__name__}; expected keys and values, as 'block: 2048'")
+            raise SettingsError(
+                f"{path} holds a {type(values).__name__}; expected keys and values, as 'block: 2048'"
+            )
         return cls(**values)

@@ -205,8 +205,8 @@ def scaled_geobox(geobox: GeoBox, factor: tuple[float, float]) -> GeoBox:
 
     Shares the origin and the axes of ``geobox`` (rotation and all); the last row and column may reach over.
     """
-    shape = tuple(max(1, math.ceil(n / f - 1e-6)) for n, f in zip(geobox.shape, factor, strict=True))
-    return GeoBox(shape, geobox.affine * Affine.scale(factor[1], factor[0]), geobox.crs)
+    rows, cols = (max(1, math.ceil(n / f - 1e-6)) for n, f in zip(geobox.shape, factor, strict=True))
+    return GeoBox((rows, cols), geobox.affine * Affine.scale(factor[1], factor[0]), geobox.crs)
 
 
 def ground_resolution(geobox: GeoBox) -> tuple[float, float]:
@@ -224,7 +224,9 @@ def ground_resolution(geobox: GeoBox) -> tuple[float, float]:
     row, col = geobox.shape[0] / 2, geobox.shape[1] / 2
     cols, rows = [col, col, col + 0.5, col - 0.5], [row + 0.5, row - 0.5, row, row]
     xs, ys = zip(*(geobox.affine * point for point in zip(cols, rows, strict=True)), strict=True)
-    to_lonlat = Transformer.from_crs(CRS.from_user_input(str(geobox.crs)), CRS.from_epsg(4326), always_xy=True)
+    to_lonlat = Transformer.from_crs(
+        CRS.from_user_input(str(geobox.crs)), CRS.from_epsg(4326), always_xy=True
+    )
     lon, lat = to_lonlat.transform(xs, ys)
     _, _, metres = Geod(ellps="WGS84").inv(lon[::2], lat[::2], lon[1::2], lat[1::2])
     return float(metres[0]), float(metres[1])
