@@ -1,1 +1,77 @@
-"""rssegment."""
+"""Large satellite and aerial scenes to trustworthy class maps and polygons.
+
+>>> import rssegment as rs
+>>> result = rs.segment("scene.tif", model="bundle/", out="out/scene")  # doctest: +SKIP
+>>> rs.vectorize("labels.tif", "regions.geojson", taxonomy="flair")  # doctest: +SKIP
+
+The names below are the whole public API; what they need is imported when they are first used.
+"""
+
+from __future__ import annotations
+
+from importlib import import_module
+from importlib.metadata import version
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from rssegment.config import SceneOptions as SceneOptions
+    from rssegment.config import Settings as Settings
+    from rssegment.errors import InputError as InputError
+    from rssegment.errors import RssegmentError as RssegmentError
+    from rssegment.errors import RunError as RunError
+    from rssegment.evaluate import Scores as Scores
+    from rssegment.evaluate import evaluate as evaluate
+    from rssegment.model import Bundle as Bundle
+    from rssegment.model import load_model as load_model
+    from rssegment.run import Plan as Plan
+    from rssegment.run import Result as Result
+    from rssegment.run import inspect as inspect
+    from rssegment.run import plan as plan
+    from rssegment.run import segment as segment
+    from rssegment.run import vectorize as vectorize
+    from rssegment.scene import Scene as Scene
+    from rssegment.taxonomy import Taxonomy as Taxonomy
+
+_HOMES = {
+    "rssegment.config": ("SceneOptions", "Settings"),
+    "rssegment.errors": ("InputError", "RssegmentError", "RunError"),
+    "rssegment.evaluate": ("Scores", "evaluate"),
+    "rssegment.model": ("Bundle", "load_model"),
+    "rssegment.run": ("Plan", "Result", "inspect", "plan", "segment", "vectorize"),
+    "rssegment.scene": ("Scene",),
+    "rssegment.taxonomy": ("Taxonomy",),
+}
+_HOME_OF = {name: home for home, names in _HOMES.items() for name in names}
+
+__all__ = [
+    "Bundle",
+    "InputError",
+    "Plan",
+    "Result",
+    "RssegmentError",
+    "RunError",
+    "Scene",
+    "SceneOptions",
+    "Scores",
+    "Settings",
+    "Taxonomy",
+    "evaluate",
+    "inspect",
+    "load_model",
+    "plan",
+    "segment",
+    "vectorize",
+]
+__version__ = version("rssegment")
+
+
+def __getattr__(name: str) -> Any:
+    if name not in _HOME_OF:
+        raise AttributeError(f"module 'rssegment' has no attribute {name!r}")
+    value = getattr(import_module(_HOME_OF[name]), name)
+    globals()[name] = value
+    return value
+
+
+def __dir__() -> list[str]:
+    return __all__

@@ -1,0 +1,303 @@
+"""The command line: one verb per command, no logic."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import sys
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+
+import rssegment as rs
+from rssegment.errors import BlocksFailedError, InputError, RssegmentError
+from rssegment.report import reporter
+
+__all__ = ["app", "main"]
+
+app = typer.Typer(
+    name="rssegment",
+    help="Large satellite and aerial scenes to trustworthy class maps and polygons.",
+    no_args_is_help=True,
+    pretty_exceptions_enable=False,
+    rich_markup_mode="rich",
+    context_settings={"help_option_names": ["-h", "--help"]},
+)
+
+Quiet = Annotated[bool, typer.Option("--quiet", "-q", help="Print nothing but errors.")]
+Json = Annotated[bool, typer.Option("--json", help="Print the result as JSON, for scripts.")]
+Overwrite = Annotated[bool, typer.Option("--overwrite", help="Replace an earlier result.")]
+
+
+def _example(text: str) -> str:
+    return f"[dim]Example:[/dim] {text}"
+
+
+@app.callback(invoke_without_command=True)
+def _root(
+    version: Annotated[bool, typer.Option("--version", help="Print the version and exit.")] = False,
+) -> None:
+    if version:
+        typer.echo(rs.__version__)
+        raise typer.Exit
+
+
+@app.command(epilog=_example("rssegment demo --out my-demo"))
+def demo(
+    out: Annotated[Path, typer.Option("--out", "-o", help="Folder for everything that it makes.")] = Path(
+        "rssegment-demo"
+    ),
+    size: Annotated[int, typer.Option(help="Rows and columns of the landscape, px.", min=256)] = 4096,
+    seed: Annotated[int, typer.Option(help="Which landscape.")] = 0,
+    workers: Annotated[
+        str, typer.Option(help="Processes: a number, or 'auto'; 0 is this one alone.")
+    ] = "auto",
+    quiet: Quiet = False,
+    as_json: Json = False,
+) -> None:
+    """Segment a synthetic landscape with the bundled model and score it against its truth."""
+    from rssegment.demo import run_demo
+
+    with reporter(quiet or as_json) as report:
+        outcome = run_demo(out, size=size, seed=seed, workers=_count(workers), progress=report.progress)
+    _emit(outcome.as_dict(), str(outcome), quiet, as_json)
+
+
+@app.command(epilog=_example("rssegment segment scene.tif --model bundle/ --out out/scene"))
+def segment(
+    scene: Annotated[
+        list[str], typer.Argument(help="A raster, by path or URL; several files make one scene.")
+    ],
+    model: Annotated[str, typer.Option("--model", "-m", help="A bundle's folder, or the name of one: demo.")],
+    out: Annotated[Path, typer.Option("--out", "-o", help="Folder for the result.")],
+    config: Annotated[
+        Path | None, typer.Option("--settings", help="YAML file of settings; options win.")
+    ] = None,
+    bands: Annotated[
+        str | None, typer.Option(help="Bands for the model, in its order: '4,3,2' or names.")
+    ] = None,
+    nodata: Annotated[
+        float | None, typer.Option(help="Value that marks no data, if the file doesn't say.")
+    ] = None,
+    crs: Annotated[str | None, typer.Option(help="CRS, if the file has none: EPSG:32631.")] = None,
+    rescale: Annotated[str | None, typer.Option(help="LOW,HIGH: values to map to the model's range.")] = None,
+    grid: Annotated[
+        str | None, typer.Option(help="Output on the grid of the 'scene' (default) or 'model'.")
+    ] = None,
+    block: Annotated[str | None, typer.Option(help="Side of a block, px; never changes the result.")] = None,
+    overlap: Annotated[int | None, typer.Option(help="Pixels that neighbouring patches share.")] = None,
+    window: Annotated[str | None, typer.Option(help="How patches meet: 'blend' (default) or 'crop'.")] = None,
+    batch: Annotated[int | None, typer.Option(help="Patches in one forward pass.")] = None,
+    device: Annotated[
+        str | None, typer.Option(help="cpu, cuda, cuda:1 ... (default: what is there).")
+    ] = None,
+    connectivity: Annotated[
+        int | None, typer.Option(help="4 (default) or 8: do diagonal pixels touch?")
+    ] = None,
+    formats: Annotated[list[str] | None, typer.Option("--format", help="Vector format: geojson.")] = None,
+    workers: Annotated[
+        str | None, typer.Option(help="Processes here: a number or 'auto'; 0: this one.")
+    ] = None,
+    scheduler: Annotated[str | None, typer.Option(help="Address of a running Dask scheduler.")] = None,
+    memory: Annotated[str | None, typer.Option(help="Memory to keep within, as 4GB.")] = None,
+    dry_run: Annotated[bool, typer.Option("--dry-run", help="Print the plan, run nothing.")] = False,
+    overwrite: Overwrite = False,
+    resume: Annotated[bool, typer.Option("--resume", help="Go on with an interrupted run.")] = False,
+    keep_work: Annotated[bool, typer.Option("--keep-work", help="Keep the block parts.")] = False,
+    quiet: Quiet = False,
+    as_json: Json = False,
+) -> None:
+    """Segment a scene: class map, confidence and polygons."""
+    given = {
+        "block": _block(block),
+        "overlap": overlap,
+        "window": window,
+        "batch": batch,
+        "device": device,
+        "grid": grid,
+        "connectivity": connectivity,
+        "formats": formats and tuple(formats),
+        "workers": workers and _count(workers),
+        "memory": memory and _bytes(memory),
+    }
+    scene_given = {
+        "bands": bands and tuple(_band(name) for name in bands.split(",")),
+        "nodata": nodata,
+        "crs": crs,
+        "rescale": rescale and _pair(rescale),
+    }
+    settings = _settings(config, given, scene_given)
+    source: str | list[str] = scene[0] if len(scene) == 1 else scene
+    if dry_run:
+        plan = rs.plan(source, model, out, settings)
+        return _emit(plan.describe(), str(plan), quiet, as_json)
+    with reporter(quiet or as_json) as report:
+        result = rs.segment(
+            source,
+            model,
+            out,
+            settings=settings,
+            client=scheduler,
+            overwrite=overwrite,
+            resume=resume,
+            keep_work=keep_work,
+            progress=report.progress,
+        )
+    return _emit(result.as_dict(), str(result), quiet, as_json)
+
+
+@app.command(epilog=_example("rssegment vectorize labels.tif regions.geojson --taxonomy flair"))
+def vectorize(
+    labels: Annotated[Path, typer.Argument(help="A raster of class codes, one band.")],
+    out: Annotated[Path, typer.Argument(help="The file to write: regions.geojson.")],
+    taxonomy: Annotated[str | None, typer.Option(help="The classes: a taxonomy's file or name.")] = None,
+    confidence: Annotated[Path | None, typer.Option(help="Confidence raster on the same grid.")] = None,
+    connectivity: Annotated[int, typer.Option(help="4 or 8: do diagonal pixels touch?")] = 4,
+    nodata: Annotated[
+        float | None, typer.Option(help="Value that marks no data, if the file doesn't say.")
+    ] = None,
+    block: Annotated[int, typer.Option(help="Side of a block, px; never changes the result.", min=16)] = 2048,
+    overwrite: Overwrite = False,
+    quiet: Quiet = False,
+    as_json: Json = False,
+) -> None:
+    """Turn any label raster into polygons."""
+    with reporter(quiet or as_json) as report:
+        result = rs.vectorize(
+            labels,
+            out,
+            taxonomy=taxonomy,
+            confidence=confidence,
+            connectivity=connectivity,
+            nodata=nodata,
+            block=block,
+            overwrite=overwrite,
+            progress=report.progress,
+        )
+    _emit(result.as_dict(), str(result), quiet, as_json)
+
+
+@app.command(epilog=_example("rssegment inspect scene.tif"))
+def inspect(
+    path: Annotated[
+        str, typer.Argument(help="A scene, bundle, taxonomy or run; or a bundle's or taxonomy's name.")
+    ],
+    model: Annotated[
+        str | None, typer.Option("--model", "-m", help="Would this model run on the scene?")
+    ] = None,
+    quiet: Quiet = False,
+    as_json: Json = False,
+) -> None:
+    """Say what a scene, bundle, taxonomy or run is, and what would go wrong."""
+    facts = rs.inspect(path, model=model)
+    _emit(facts, _outline(facts), quiet, as_json)
+
+
+class _Stopped(BaseException):
+    """Ctrl-C or SIGTERM. Not KeyboardInterrupt, which the command-line library would swallow."""
+
+
+def main() -> None:
+    """Runs the command line; exits with 0 done, 1 done in part or failed, 2 bad input."""
+    for number in (signal.SIGINT, signal.SIGTERM):
+        signal.signal(number, _stop)
+    try:
+        app()
+    except RssegmentError as error:
+        _fail(error)
+    except _Stopped:
+        print("rssegment: stopped; what is done is kept: run the command again with --resume", file=sys.stderr)
+        sys.stderr.flush()
+        # blocks may still be at work on threads; all they write is whole or not at all
+        os._exit(1)
+
+
+def _stop(number: int, frame: object) -> None:
+    raise _Stopped
+
+
+def _fail(error: RssegmentError) -> None:
+    if "--json" in sys.argv:
+        facts: dict[str, Any] = {"status": "failed", "error": type(error).__name__, "message": str(error)}
+        if isinstance(error, BlocksFailedError):
+            facts |= {
+                "status": "partial",
+                "missing": [dict(zip(("block", "reason"), f, strict=True)) for f in error.failures],
+            }
+        typer.echo(json.dumps(facts))
+    typer.echo(f"rssegment: {error}", err=True)
+    sys.exit(error.exit_code)
+
+
+def _emit(facts: dict[str, Any], text: str, quiet: bool, as_json: bool) -> None:
+    if as_json:
+        typer.echo(json.dumps(facts, indent=2))
+    elif not quiet:
+        typer.echo(text)
+
+
+def _settings(path: Path | None, given: dict[str, Any], scene_given: dict[str, Any]) -> rs.Settings:
+    base = rs.Settings.load(path) if path else rs.Settings()
+    values = base.model_dump(exclude_unset=True) | {k: v for k, v in given.items() if v is not None}
+    scene = base.scene.model_dump(exclude_unset=True) | {
+        k: v for k, v in scene_given.items() if v is not None
+    }
+    return rs.Settings(**values | {"scene": rs.SceneOptions(**scene)})
+
+
+def _block(text: str | None) -> int | str | None:
+    return text if text is None or text == "auto" else _number(text, "--block")
+
+
+def _count(text: str) -> int | str:
+    return text if text == "auto" else _number(text, "--workers")
+
+
+def _number(text: str, option: str) -> int:
+    try:
+        return int(text)
+    except ValueError:
+        raise InputError(f"{option} is {text!r}; expected a whole number or 'auto'") from None
+
+
+def _band(text: str) -> int | str:
+    name = text.strip()
+    return int(name) if name.isdigit() else name
+
+
+def _pair(text: str) -> tuple[float, float]:
+    try:
+        low, high = (float(part) for part in text.split(","))
+    except ValueError:
+        raise InputError(f"--rescale is {text!r}; expected two numbers, as 0,3000") from None
+    return low, high
+
+
+def _bytes(text: str) -> int:
+    from dask.utils import parse_bytes
+
+    try:
+        return int(parse_bytes(text))
+    except ValueError:
+        raise InputError(f"--memory is {text!r}; expected a size, as 4GB or 500MiB") from None
+
+
+def _outline(value: Any, indent: int = 0) -> str:
+    """Nested values as indented lines."""
+    lines = []
+    for key, item in value.items():
+        if isinstance(item, dict) and item:
+            lines += [f"{' ' * indent}{key}:", _outline(item, indent + 2)]
+        elif isinstance(item, list) and item and isinstance(item[0], dict):
+            lines.append(f"{' ' * indent}{key}:")
+            lines += [" " * (indent + 2) + "  ".join(f"{k}={v}" for k, v in each.items()) for each in item]
+        else:
+            shown = ", ".join(map(str, item)) if isinstance(item, list) else item
+            lines.append(f"{' ' * indent}{key}: {shown}")
+    return "\n".join(lines)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,208 @@
+"""The plan of a run: everything that is decided before the first pixel is read."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import math
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+from odc.geo.geobox import GeoBox
+
+from rssegment.config import Settings
+from rssegment.grid import BlockGrid, Box, PatchLattice
+from rssegment.model import Bundle, ModelSpec, check_scene
+from rssegment.predict import default_batch, model_core, resolve_device
+from rssegment.run.resources import Demand, Resources, choose
+from rssegment.scene import Scene
+from rssegment.taxonomy import Taxonomy
+
+__all__ = ["Plan", "make_plan"]
+
+
+@dataclass(frozen=True)
+class Plan:
+    """What a run will do. A value: it is made once, printed, fingerprinted and sent to every worker.
+
+    ``scene`` has the model's bands in the model's order, on the output grid.
+    """
+
+    scene: Scene
+    bundle: Path
+    bundle_id: str
+    spec: ModelSpec
+    taxonomy: Taxonomy
+    settings: Settings
+    out: Path
+    batch: int
+    device: str
+    resources: Resources
+    notes: tuple[str, ...] = ()
+
+    @property
+    def work(self) -> Path:
+        """The folder of block parts, removed when the run is complete."""
+        return self.out / "work"
+
+    @property
+    def geobox(self) -> GeoBox:
+        """The output grid."""
+        return self.scene.geobox
+
+    @cached_property
+    def model_scene(self) -> Scene:
+        """The scene at the model's ground resolution."""
+        return self.scene.on_grid(self.spec.ground_resolution)
+
+    @property
+    def factor(self) -> tuple[float, float]:
+        """Size of a model pixel in output pixels, (down, across)."""
+        inverse = ~self.geobox.affine * self.model_scene.geobox.affine
+        return float(inverse.e), float(inverse.a)
+
+    @property
+    def resamples(self) -> bool:
+        """Whether the model's grid differs from the output's."""
+        return bool(self.model_scene.geobox != self.geobox)
+
+    @cached_property
+    def blocks(self) -> BlockGrid:
+        return BlockGrid(_shape(self.geobox), self.resources.block)
+
+    @cached_property
+    def lattice(self) -> PatchLattice:
+        """The patches, on the model's grid."""
+        overlap = self.spec.overlap if self.settings.overlap is None else self.settings.overlap
+        return PatchLattice(_shape(self.model_scene.geobox), self.spec.patch, overlap)
+
+    def model_box(self, core: Box) -> Box:
+        """The pixels of the model's grid that ``core`` (output px) needs."""
+        return model_core(core, self.factor, self.lattice.shape) if self.resamples else core
+
+    @cached_property
+    def patches(self) -> tuple[int, int]:
+        """Forward passes in all, and the fewest possible: the rest is what neighbouring blocks do twice."""
+        rows, cols = self.blocks.grid_shape
+        boxes = (self.model_box(self.blocks[i, 0].core) for i in range(rows))
+        down = sum(len(self.lattice.axis_touching(0, box.row, box.stop_row)) for box in boxes)
+        boxes = (self.model_box(self.blocks[0, j].core) for j in range(cols))
+        across = sum(len(self.lattice.axis_touching(1, box.col, box.stop_col)) for box in boxes)
+        return down * across, math.prod(self.lattice.lattice_shape)
+
+    @cached_property
+    def fingerprint(self) -> str:
+        """Identifies the result: the same for the same scene, model and settings, whatever runs it."""
+        settings = self.settings.model_dump(
+            include={"overlap", "window", "batch", "grid", "connectivity", "scene"}, mode="json"
+        )
+        facts = {
+            "format": 1,
+            "scene": self.scene.fingerprint(),
+            "model": self.bundle_id,
+            "taxonomy": self.taxonomy.fingerprint,
+            "settings": settings,
+            "batch": self.batch,
+        }
+        return hashlib.sha256(json.dumps(facts, sort_keys=True).encode()).hexdigest()
+
+    def describe(self) -> dict[str, Any]:
+        """The plan as plain values, for JSON and for printing."""
+        passes, fewest = self.patches
+        down, across = self.scene.ground_resolution
+        return {
+            "scene": self.scene.name,
+            "shape": list(self.geobox.shape),
+            "megapixels": round(math.prod(self.geobox.shape) / 1e6, 3),
+            "crs": str(self.geobox.crs),
+            "ground_resolution_m": [round(down, 4), round(across, 4)],
+            "bands": [band.name for band in self.scene.bands],
+            "model": self.spec.name,
+            "model_ground_resolution_m": self.spec.ground_resolution,
+            "classes": len(self.taxonomy.leaves),
+            "resampled": self.resamples,
+            "block": self.resources.block,
+            "blocks": len(self.blocks),
+            "patch": self.lattice.patch,
+            "overlap": self.lattice.overlap,
+            "window": self.settings.window,
+            "forward_passes": passes,
+            "computed_twice": round(passes / fewest - 1, 4),
+            "device": self.device,
+            "batch": self.batch,
+            "workers": self.resources.workers,
+            "in_flight": self.settings.in_flight,
+            "memory_per_worker_bytes": self.resources.bytes_per_worker,
+            "memory_bytes": self.resources.bytes_per_worker * max(1, self.resources.workers),
+            "memory_limit_bytes": self.resources.memory,
+            "out": str(self.out),
+            "outputs": ["labels.tif", "confidence.tif", *(f"regions.{f}" for f in self.settings.formats)],
+            "fingerprint": self.fingerprint,
+            "notes": list(self.notes),
+        }
+
+    def __str__(self) -> str:
+        d = self.describe()
+        gb = 1e9
+        lines = {
+            "scene": f"{d['scene']}  {d['shape'][0]} x {d['shape'][1]} px ({d['megapixels']:g} Mpx), {d['crs']}, "
+            f"{d['ground_resolution_m'][0]:g} m",
+            "bands": ", ".join(d["bands"]),
+            "model": f"{d['model']}  {d['classes']} classes at {d['model_ground_resolution_m']:g} m"
+            + ("; the scene is resampled to it" if d["resampled"] else ""),
+            "blocks": f"{d['blocks']} of {d['block']} px",
+            "patches": f"{d['forward_passes']} of {d['patch']} px, {d['overlap']} px shared ({d['window']}); "
+            f"{d['computed_twice']:.0%} computed twice at block edges",
+            "runs on": f"{d['device']}, batches of {d['batch']}, "
+            + (f"{d['workers']} worker processes" if d["workers"] else "this process"),
+            "memory": f"{d['memory_bytes'] / gb:.1f} GB of {d['memory_limit_bytes'] / gb:.1f} GB",
+            "outputs": f"{d['out']}: {', '.join(d['outputs'])}",
+        }
+        text = [f"{key:>8}  {value}" for key, value in lines.items()]
+        return "\n".join([*text, *(f"{'note':>8}  {note}" for note in self.notes)])
+
+
+def make_plan(
+    scene: Scene, bundle: Bundle, settings: Settings, out: Path, workers: int | None = None
+) -> Plan:
+    """Checks that ``scene`` and ``bundle`` fit and decides what ``settings`` leave open.
+
+    ``workers`` is the number of processes of a cluster that exists already.
+
+    Raises
+    ------
+    MismatchError
+        The model can't be used on this scene.
+    PlanError
+        One block needs more memory than there is.
+    """
+    spec = bundle.spec
+    fit = check_scene(spec, scene.facts())
+    scene = scene.select(fit.bands)
+    if settings.grid == "model":
+        scene = scene.on_grid(spec.ground_resolution)
+    device = resolve_device(settings.device)
+    batch = settings.batch or default_batch(device)
+    down, across = (spec.ground_resolution / metres for metres in scene.ground_resolution)
+    demand = Demand(spec, batch, (down, across), settings.in_flight)
+    resources = choose(settings, demand, _shape(scene.geobox), device, workers)
+    return Plan(
+        scene=scene,
+        bundle=bundle.path,
+        bundle_id=bundle.fingerprint,
+        spec=spec,
+        taxonomy=bundle.taxonomy,
+        settings=settings,
+        out=out,
+        batch=batch,
+        device=device,
+        resources=resources,
+        notes=fit.notes,
+    )
+
+
+def _shape(geobox: GeoBox) -> tuple[int, int]:
+    rows, cols = geobox.shape
+    return int(rows), int(cols)

@@ -1,0 +1,113 @@
+"""How much memory a block needs, and what block size and number of workers follow from it."""
+
+from __future__ import annotations
+
+import math
+import os
+from dataclasses import dataclass
+
+from rssegment.config import Settings
+from rssegment.errors import PlanError
+from rssegment.model import ModelSpec
+
+__all__ = ["Resources", "choose"]
+
+BLOCK_SIZES = (8192, 4096, 2048, 1024, 512)
+# A process before it holds any block: Python, torch, numba and GDAL's cache.
+PROCESS_BYTES = 900 << 20
+# Activations alive at once in a forward pass, per pixel of a batch.
+ACTIVATION_BYTES = 1024
+# Per pixel of a core: label, confidence, region number and their copies while they are traced and encoded.
+CORE_BYTES = 24
+# Below this many pixels, starting processes takes longer than it saves.
+SMALL_SCENE = 4_000_000
+
+
+@dataclass(frozen=True)
+class Resources:
+    """What a run may use: ``block`` px, ``workers`` processes (0: this one), ``memory`` bytes in all."""
+
+    block: int
+    workers: int
+    memory: int
+    bytes_per_worker: int
+
+
+@dataclass(frozen=True)
+class Demand:
+    """What decides the memory of a block: the model, the batch, and model pixels per output pixel."""
+
+    spec: ModelSpec
+    batch: int
+    factor: tuple[float, float]
+    in_flight: int
+
+    def bytes_for(self, block: int) -> int:
+        """Peak bytes of one worker with ``in_flight`` blocks of ``block`` px."""
+        patch, bands, classes = self.spec.patch, len(self.spec.bands), len(self.spec.leaf_codes)
+        width = math.ceil(block / self.factor[1]) + 2 * patch
+        strip = patch * width * 4 * (2 * bands + 2 * classes)
+        # resampled strips are in output pixels, one lattice row of model pixels at a time
+        resampled = (
+            math.ceil(patch * self.factor[0]) * block * 4 * classes if self.factor != (1.0, 1.0) else 0
+        )
+        one = strip + resampled + block * block * CORE_BYTES
+        forward = self.batch * patch * patch * ACTIVATION_BYTES
+        return PROCESS_BYTES + forward + self.in_flight * one
+
+
+def choose(
+    settings: Settings, demand: Demand, shape: tuple[int, int], device: str, workers: int | None
+) -> Resources:
+    """Fills in the block size and number of workers that ``settings`` leave open.
+
+    ``workers`` is the number of processes of a cluster that exists already. Large blocks repeat less work at their
+    edges; every worker should still get several.
+
+    Raises
+    ------
+    PlanError
+        A block needs more memory than there is, with the size that fits.
+    """
+    memory = settings.memory or memory_limit()
+    count = _workers(settings, demand, shape, device, memory) if workers is None else workers
+    share = memory // max(1, count)
+    fitting = [size for size in BLOCK_SIZES if demand.bytes_for(size) <= share]
+    block = settings.block if settings.block != "auto" else _block(fitting, shape, count)
+    need = demand.bytes_for(block) if block else demand.bytes_for(BLOCK_SIZES[-1])
+    if not block or need > share:
+        cure = (
+            f"use --block {fitting[0]}" if fitting else "give it more memory, or fewer workers (--workers 1)"
+        )
+        raise PlanError(
+            f"a worker needs {need / 1e9:.1f} GB for blocks of {block or BLOCK_SIZES[-1]} px, {settings.in_flight} at a "
+            f"time, and there are {share / 1e9:.1f} GB for each of {max(1, count)}; {cure}"
+        )
+    return Resources(block, count, memory, need)
+
+
+def memory_limit() -> int:
+    """Bytes this process may use: the machine's free memory, or less where a container allows less."""
+    import psutil
+    from distributed.system import MEMORY_LIMIT
+
+    return int(min(MEMORY_LIMIT, psutil.virtual_memory().available) * 0.9)
+
+
+def _workers(settings: Settings, demand: Demand, shape: tuple[int, int], device: str, memory: int) -> int:
+    if settings.workers != "auto":
+        return settings.workers
+    if device != "cpu" or math.prod(shape) < SMALL_SCENE:
+        return 0
+    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+    return max(1, min(cores, memory // demand.bytes_for(2048)))
+
+
+def _block(fitting: list[int], shape: tuple[int, int], workers: int) -> int | None:
+    """The largest size that fits and leaves each worker two blocks; else the smallest worth its edges."""
+    longest = max(shape)
+    for size in fitting:
+        blocks = math.ceil(shape[0] / size) * math.ceil(shape[1] / size)
+        if blocks >= 2 * workers or size <= 1024:
+            return min(size, max(16, longest)) if workers == 0 else size
+    return None

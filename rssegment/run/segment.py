@@ -1,0 +1,194 @@
+"""From a scene to class maps and polygons: plan, run the blocks, make the products."""
+
+from __future__ import annotations
+
+import shutil
+import time
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager, nullcontext
+from datetime import UTC, datetime
+from pathlib import Path
+
+from distributed import Client
+
+from rssegment.config import Settings
+from rssegment.errors import BlocksFailedError, OutputError, SceneError, StorageError
+from rssegment.grid import Block
+from rssegment.model import Bundle
+from rssegment.run.block import run_block
+from rssegment.run.cluster import connect, local_cluster
+from rssegment.run.plan import Plan, make_plan
+from rssegment.run.products import Products, Result, Work, read_result, write_products
+from rssegment.run.runners import Outcome, run_on_cluster, run_serial
+from rssegment.run.store import BlockResult, Store
+from rssegment.scene import Scene
+
+__all__ = ["Progress", "plan", "segment"]
+
+Source = str | Path | Sequence[str | Path]
+# Called with the stage, the steps done and in all, and the pixels done.
+Progress = Callable[[str, int, int, int], None]
+
+SECONDS_BETWEEN_VRTS = 20.0
+
+
+def plan(source: Source, model: str | Path, out: str | Path, settings: Settings | None = None) -> Plan:
+    """What :func:`segment` would do with the same arguments, without doing it.
+
+    Raises
+    ------
+    InputError
+        The scene, the model or the settings can't be used, or don't fit each other.
+    """
+    settings = settings or Settings()
+    return make_plan(Scene.open(source, settings.scene), Bundle.open(model), settings, Path(out))
+
+
+def segment(
+    source: Source,
+    model: str | Path,
+    out: str | Path,
+    *,
+    settings: Settings | None = None,
+    client: Client | str | None = None,
+    overwrite: bool = False,
+    resume: bool = False,
+    keep_work: bool = False,
+    progress: Progress | None = None,
+) -> Result:
+    """Segments the scene ``source`` with ``model`` into the folder ``out``.
+
+    ``source`` is any raster that GDAL reads, by path or URL, or several on one grid; ``model`` is a bundle's folder or
+    the name of one that rssegment comes with. ``client`` is a ``distributed.Client``, or the address of a scheduler;
+    without it, this process or workers of its own do the work, as ``settings.workers`` says. ``overwrite`` replaces an
+    earlier run in ``out``; ``resume`` goes on with one that was interrupted.
+
+    Returns
+    -------
+    Result
+        Paths, counts and timings; the same is in ``run.json``.
+
+    Raises
+    ------
+    InputError
+        Something about the input can't be used; nothing was run.
+    BlocksFailedError
+        Some blocks failed; what could be made is in ``out``, and ``missing.geojson`` says where it has holes.
+    StorageError
+        The disk is full. Make room and resume.
+    """
+    started = datetime.now(UTC)
+    clock = time.perf_counter()
+    settings = settings or Settings()
+    out = Path(out)
+    with _client(client) as cluster:
+        count = len(cluster.nthreads()) if cluster else None
+        job = make_plan(Scene.open(source, settings.scene), Bundle.open(model), settings, out, count)
+        finished = _prepare(job, overwrite, resume)
+        if finished is not None:
+            return finished
+        work = _run(job, cluster, progress)
+    products = Products(job, work, started, clock)
+    result = write_products(products, progress)
+    if work.failed:
+        raise BlocksFailedError(
+            _failure_message(work), [(block.name, reason) for block, reason in work.failed]
+        )
+    if not keep_work:
+        Store(job.work).remove()
+    return result
+
+
+@contextmanager
+def _client(client: Client | str | None) -> Iterator[Client | None]:
+    with connect(client) if isinstance(client, str) else nullcontext(client) as connected:
+        yield connected
+
+
+def _prepare(plan: Plan, overwrite: bool, resume: bool) -> Result | None:
+    """Makes the output folder ready; the earlier result where a resumed run was complete."""
+    if overwrite and resume:
+        raise OutputError(
+            "--overwrite and --resume exclude each other: start afresh, or go on with what is there"
+        )
+    earlier = [path for path in (*plan.products.values(), plan.work) if path.exists()]
+    if earlier and not (overwrite or resume):
+        unfinished = plan.work in earlier and plan.products["run"] not in earlier
+        kind = "an unfinished run" if unfinished else f"a result ({earlier[0].name})"
+        cure = (
+            "go on with it by --resume, or replace it by --overwrite"
+            if unfinished
+            else "use --overwrite to replace it"
+        )
+        raise OutputError(f"{plan.out} holds {kind} already; {cure}, or choose another folder")
+    if resume and (result := read_result(plan)) is not None:
+        return result
+    if overwrite:
+        _remove(plan)
+    store = Store(plan.work)
+    store.claim(plan, resume)
+    return None
+
+
+def _remove(plan: Plan) -> None:
+    """Removes an earlier run's products, and nothing else."""
+    for path in plan.products.values():
+        path.unlink(missing_ok=True)
+        path.with_name(path.name + ".aux.xml").unlink(missing_ok=True)
+        for leftover in plan.out.glob(f".{path.name}.*"):
+            shutil.rmtree(leftover, ignore_errors=True)
+
+
+def _run(plan: Plan, cluster: Client | None, progress: Progress | None) -> Work:
+    """Does every block that is not done yet."""
+    if cluster is not None:
+        return _collect(plan, run_on_cluster(cluster, run_block, plan, plan.blocks), progress)
+    resources = plan.resources
+    if resources.workers == 0:
+        return _collect(plan, run_serial(run_block, plan, plan.blocks), progress)
+    with local_cluster(resources.workers, plan.settings.in_flight, resources.memory) as own:
+        return _collect(plan, run_on_cluster(own, run_block, plan, plan.blocks), progress)
+
+
+def _collect(plan: Plan, outcomes: Iterator[Outcome], progress: Progress | None) -> Work:
+    """Gathers outcomes as they come; keeps a VRT of what there is for whoever wants to look meanwhile."""
+    done: list[tuple[Block, BlockResult]] = []
+    failed: list[tuple[Block, str]] = []
+    pixels, last = 0, time.monotonic()
+    for block, outcome in outcomes:
+        if isinstance(outcome, StorageError):
+            raise outcome
+        if isinstance(outcome, Exception):
+            failed.append((block, f"{type(outcome).__name__}: {outcome}"))
+        else:
+            done.append((block, outcome))
+        pixels += block.core.size
+        if progress:
+            progress("segment", len(done) + len(failed), len(plan.blocks), pixels)
+        if time.monotonic() - last > SECONDS_BETWEEN_VRTS:
+            Work.of(done, failed).write_vrts(plan)
+            last = time.monotonic()
+    return _checked(plan, Work.of(done, failed))
+
+
+def _checked(plan: Plan, work: Work) -> Work:
+    if work.done:
+        return work
+    if work.failed:
+        block, reason = work.failed[0]
+        message = f"every block failed, the first ({block.name}) with {reason}; nothing was made of {plan.scene.name}"
+        raise BlocksFailedError(message, [(block.name, reason) for block, reason in work.failed])
+    Store(plan.work).remove()
+    raise SceneError(
+        f"every pixel of {plan.scene.name} is no data, so there is nothing to segment; "
+        "if its no-data value is wrong, give the right one by --nodata"
+    )
+
+
+def _failure_message(work: Work) -> str:
+    names = ", ".join(block.name for block, _ in work.failed[:5]) + (", ..." if len(work.failed) > 5 else "")
+    total = len(work.failed) + len(work.done) + len(work.empty)
+    return (
+        f"{len(work.failed)} of {total} blocks failed and are no data in the output: {names} "
+        f"({work.failed[0][1]}); see missing.geojson and run.json, mend the cause, then run again with --resume"
+    )
