@@ -82,7 +82,9 @@ def segment(
         float | None, typer.Option(help="Value that marks no data, if the file doesn't say.")
     ] = None,
     crs: Annotated[str | None, typer.Option(help="CRS, if the file has none: EPSG:32631.")] = None,
-    rescale: Annotated[str | None, typer.Option(help="LOW,HIGH: values to map to the model's range.")] = None,
+    rescale: Annotated[
+        tuple[float, float] | None, typer.Option(metavar="LOW HIGH", help="Values to map to the model's range.")
+    ] = None,
     grid: Annotated[
         str | None, typer.Option(help="Output on the grid of the 'scene' (default) or 'model'.")
     ] = None,
@@ -126,7 +128,7 @@ def segment(
         "bands": bands and tuple(_band(name) for name in bands.split(",")),
         "nodata": nodata,
         "crs": crs,
-        "rescale": rescale and _pair(rescale),
+        "rescale": rescale,
     }
     settings = _settings(config, given, scene_given)
     source: str | list[str] = scene[0] if len(scene) == 1 else scene
@@ -265,14 +267,6 @@ def _number(text: str, option: str) -> int:
 def _band(text: str) -> int | str:
     name = text.strip()
     return int(name) if name.isdigit() else name
-
-
-def _pair(text: str) -> tuple[float, float]:
-    try:
-        low, high = (float(part) for part in text.split(","))
-    except ValueError:
-        raise InputError(f"--rescale is {text!r}; expected two numbers, as 0,3000") from None
-    return low, high
 
 
 def _bytes(text: str) -> int:
