@@ -1,0 +1,8 @@
+"""Scenes: georeferenced pixels of any raster as values and validity."""
+
+from rssegment.scene.bands import Band
+from rssegment.scene.handles import CACHE_BYTES
+from rssegment.scene.scene import Pixels, Scene
+from rssegment.scene.source import Source
+
+__all__ = ["CACHE_BYTES", "Band", "Pixels", "Scene", "Source"]
