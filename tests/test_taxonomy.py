@@ -444,7 +444,7 @@ REFUSED = {
     "cycle by alias": (HEAD + "- &a\n  code: 1\n  name: a\n  color: '#000000'\n  classes: [*a]!", "cycle: \\*a"),
     "alias": (HEAD + "- &a {code: 1, name: a, color: '#000000'}\n- *a!", "alias \\*a is not allowed"),
     "alias bomb": (
-        "a: &a [x, x]\nb: &b [*a, *a]!\n" + "\n".join(f"{n}: &{n} [*{m}, *{m}]" for m, n in pairwise("bcdefghijklmnop")),
+        "a: &a [x, x]\nb: &b [*a, *a]!\n" + "\n".join(f"{n}: &{n} [*{m}, *{m}]" for m, n in pairwise("bcdefghijkl")),
         "alias",
     ),
     "merge key": (HEAD + "- <<: {name: a}!\n  code: 1\n  color: '#000000'", "merge key"),
