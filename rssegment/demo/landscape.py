@@ -8,30 +8,21 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
-from pathlib import Path
 
 import numpy as np
-import rasterio
 from affine import Affine
 from numpy.typing import NDArray
 from odc.geo.geobox import GeoBox
-from rasterio.enums import ColorInterp
 
 from rssegment.demo.paint import PIXEL, Painting, paint
 from rssegment.demo.textures import blur
 from rssegment.errors import SettingsError
 
-__all__ = ["BANDS", "DEMO_SEED", "DEMO_SHAPE", "Landscape", "make_landscape", "write_landscape"]
+__all__ = ["BANDS", "Landscape", "make_landscape"]
 
 BANDS = ("red", "green", "blue", "nir")
-DEMO_SHAPE = (4096, 4096)
-DEMO_SEED = 2024  # never among the seeds that the demo model was trained on
 STRIP = 256  # rows rendered at once
-PSF = (
-    0.50,
-    0.22,
-    0.03,
-)  # the sensor's point spread along a row or column: centre, first and second neighbour
+PSF = (0.50, 0.22, 0.03)  # what a pixel gives to itself, to its neighbours and to the next, on each axis
 SHADOW = (0.46, 0.50, 0.58, 0.42)  # what is left of each band's light where only the sky shines
 
 
@@ -46,9 +37,7 @@ class Landscape:
     seed: int
 
 
-def make_landscape(
-    shape: tuple[int, int] = DEMO_SHAPE, seed: int = DEMO_SEED, *, wedge: bool = True
-) -> Landscape:
+def make_landscape(shape: tuple[int, int] = (4096, 4096), seed: int = 0, *, wedge: bool = True) -> Landscape:
     """The landscape of ``seed``: the same arguments give the same pixels.
 
     Pixels are 0.5 m. ``wedge`` leaves a strip at the right without data, as at the rotated edge of a flight.
@@ -105,35 +94,3 @@ def expose(painting: Painting, valid: NDArray[np.bool_], rng: np.random.Generato
             image[band, start:stop] = np.clip(np.rint(seen), 1, 255).astype(np.uint8)
     image *= valid
     return image
-
-
-def write_landscape(landscape: Landscape, folder: str | Path) -> tuple[Path, Path]:
-    """Write ``scene.tif`` (4 bands uint8, no data 0) and ``truth.tif`` (codes uint16, no data 0) to ``folder``."""
-    folder = Path(folder)
-    folder.mkdir(parents=True, exist_ok=True)
-    scene, truth = folder / "scene.tif", folder / "truth.tif"
-    profile = {
-        "driver": "GTiff",
-        "height": landscape.truth.shape[0],
-        "width": landscape.truth.shape[1],
-        "crs": str(landscape.geobox.crs),
-        "transform": landscape.geobox.affine,
-        "nodata": 0,
-        "tiled": True,
-        "blockxsize": 512,
-        "blockysize": 512,
-        "compress": "deflate",
-        "zlevel": 1,
-        "predictor": 2,
-    }
-    with rasterio.open(
-        scene, "w", count=4, dtype="uint8", photometric="RGB", interleave="pixel", **profile
-    ) as file:
-        file.colorinterp = (ColorInterp.red, ColorInterp.green, ColorInterp.blue, ColorInterp.undefined)
-        file.descriptions = BANDS
-        file.update_tags(TITLE="Synthetic landscape", SEED=str(landscape.seed))
-        file.write(landscape.bands)
-    with rasterio.open(truth, "w", count=1, dtype="uint16", **profile) as file:
-        file.descriptions = ("class",)
-        file.write(landscape.truth, 1)
-    return scene, truth

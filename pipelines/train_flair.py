@@ -1,0 +1,153 @@
+"""Train a land-cover model on FLAIR aerial tiles for some minutes on a CPU: a start, not a finished model.
+
+    python pipelines/train_flair.py data/flair_d034 land_rgb --bands rgb --minutes 10
+
+The folder holds `*_train.tif` (R, G, B, NIR, uint8, 0.2 m) with `*_train_labels.tif`, and `*_val.tif` likewise.
+Imagery and labels: IGN - FLAIR #1 (Garioud et al. 2022, arXiv 2211.12979), Licence Ouverte 2.0.
+"""
+
+import argparse
+import time
+from pathlib import Path
+
+import numpy as np
+import rasterio
+import torch
+from rasterio.enums import Resampling
+from torch.nn import functional as F
+
+from rssegment.model import BandSpec, ModelSpec, save_bundle
+from rssegment.model.architectures.enet import ENet
+from rssegment.taxonomy import Taxonomy
+
+BANDS = {"rgb": ("red", "green", "blue"), "rgbn": ("red", "green", "blue", "nir")}
+LEAVES = tuple(range(1, 14))  # codes of the flair taxonomy, in the order of the output channels
+REPEATED = {18: 1}  # a greenhouse counts as a building; the other codes above 13 are ignored
+SHRINK, PATCH, BATCH, PEAK = 2, 256, 6, 4e-3  # 0.2 m -> 0.4 m; px; patches; highest learning rate
+
+Tile = tuple[np.ndarray, np.ndarray]  # bands (C, H, W) uint8, channel numbers (H, W) int64, -1 to ignore
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description="Train on FLAIR tiles.")
+    parser.add_argument("data", type=Path, help="folder of *_train.tif, *_train_labels.tif, *_val.tif …")
+    parser.add_argument("out", type=Path, help="folder of the new bundle")
+    parser.add_argument("--bands", choices=BANDS, default="rgb")
+    parser.add_argument("--minutes", type=float, default=10)
+    parser.add_argument("--threads", type=int, default=torch.get_num_threads())
+    args = parser.parse_args()
+    torch.set_num_threads(args.threads)
+    names = BANDS[args.bands]
+    tiles = [read(path, len(names)) for path in sorted(args.data.glob("*_train.tif"))]
+    if not tiles:
+        parser.error(f"no *_train.tif in {args.data}")
+    pixels = np.concatenate([bands[:, ::7, ::7].reshape(len(names), -1) for bands, _ in tiles], axis=1)
+    mean, std = pixels.mean(1), pixels.std(1)
+    net = train(tiles, mean, std, args.minutes * 60)
+    scores = validate(
+        net, [read(path, len(names)) for path in sorted(args.data.glob("*_val.tif"))], mean, std
+    )
+    spec = ModelSpec(
+        name=f"flair-{args.bands}",
+        title=f"FLAIR land cover, {args.bands}, trained for {args.minutes:g} minutes",
+        architecture="enet",
+        bands=tuple(
+            BandSpec(name=n, mean=round(float(m), 2), std=round(float(s), 2))
+            for n, m, s in zip(names, mean, std, strict=True)
+        ),
+        channels=LEAVES,
+        ground_resolution=0.2 * SHRINK,
+        patch=512,
+        overlap=128,
+        license="etalab-2.0",
+        credit="IGN - FLAIR #1, Licence Ouverte 2.0, modified",
+        training={"data": "FLAIR #1, Hérault", "minutes": args.minutes, **scores},
+    )
+    save_bundle(args.out, net, spec, Taxonomy.load("flair"))
+
+
+def read(path: Path, bands: int) -> Tile:
+    """Bands averaged to 0.4 m, and the commonest label of each of those pixels."""
+    with rasterio.open(path) as image, rasterio.open(path.with_name(path.stem + "_labels.tif")) as labels:
+        shape = image.height // SHRINK, image.width // SHRINK
+        pixels = image.read(range(1, bands + 1), out_shape=(bands, *shape), resampling=Resampling.average)
+        codes = labels.read(1, out_shape=shape, resampling=Resampling.mode)
+    channels = np.full(256, -1, np.int64)
+    for channel, code in enumerate(LEAVES):
+        channels[code] = channel
+    for code, same_as in REPEATED.items():
+        channels[code] = LEAVES.index(same_as)
+    return pixels, channels[codes]
+
+
+def train(tiles: list[Tile], mean: np.ndarray, std: np.ndarray, seconds: float) -> ENet:
+    """Cross-entropy and AdamW; the learning rate rises for a tenth of the time and falls as a cosine."""
+    torch.manual_seed(0)
+    rng = np.random.default_rng(0)
+    net = ENet(len(mean), len(LEAVES), drop=0.02).to(memory_format=torch.channels_last)
+    optimizer = torch.optim.AdamW(net.parameters(), lr=PEAK, weight_decay=1e-2)
+    counts = sum(np.bincount(labels[labels >= 0], minlength=len(LEAVES)) for _, labels in tiles)
+    weights = torch.tensor(np.clip((counts.mean() / np.maximum(counts, 1)) ** 0.25, 0.5, 2.0)).float()
+    start, step, losses = time.monotonic(), 0, []
+    while (done := (time.monotonic() - start) / seconds) < 1:
+        rate = min(done / 0.1, 0.5 + 0.5 * np.cos(np.pi * max(0.0, done - 0.1) / 0.9)) * PEAK
+        optimizer.param_groups[0]["lr"] = max(rate, 1e-6)
+        images, labels = zip(*(sample(tiles, rng) for _ in range(BATCH)), strict=True)
+        logits = net(normalise(np.stack(images), mean, std))  # (B, classes, PATCH, PATCH)
+        loss = F.cross_entropy(logits, torch.from_numpy(np.stack(labels)), weights, ignore_index=-1)
+        optimizer.zero_grad()
+        loss.backward()
+        optimizer.step()
+        step, losses = step + 1, [*losses[-99:], loss.item()]
+        if step % 100 == 0:
+            print(f"step {step:5d}  loss {np.mean(losses):.3f}  {done:4.0%} of the time", flush=True)
+    return net.eval()
+
+
+def sample(tiles: list[Tile], rng: np.random.Generator) -> Tile:
+    """A patch in one of eight poses under another light."""
+    image, labels = tiles[
+        rng.choice(len(tiles), p=np.array([t[1].size for t in tiles]) / sum(t[1].size for t in tiles))
+    ]
+    row, col = rng.integers(0, np.array(labels.shape) - PATCH + 1)
+    part = np.s_[..., row : row + PATCH, col : col + PATCH]
+    turns, mirror = rng.integers(4), (1, -1)[rng.integers(2)]
+    image, labels = (
+        np.rot90(image[part], turns, (1, 2))[..., ::mirror],
+        np.rot90(labels[part], turns)[:, ::mirror],
+    )
+    light = rng.uniform(0.8, 1.2) * rng.uniform(0.95, 1.05, (len(image), 1, 1))
+    return np.clip(image * light + rng.uniform(-12, 12), 0, 255).astype(np.float32), labels
+
+
+def normalise(images: np.ndarray, mean: np.ndarray, std: np.ndarray) -> torch.Tensor:
+    scaled = (images - mean[:, None, None]) / std[:, None, None]
+    return torch.from_numpy(scaled.astype(np.float32)).contiguous(memory_format=torch.channels_last)
+
+
+def validate(net: ENet, tiles: list[Tile], mean: np.ndarray, std: np.ndarray) -> dict[str, float]:
+    """Pixel accuracy and mean IoU over the classes that occur, tile by tile without overlap."""
+    size, counts = len(LEAVES), np.zeros((len(LEAVES), len(LEAVES)), np.int64)  # truth by prediction
+    for image, labels in tiles:
+        for row in range(0, labels.shape[0], 512):
+            for col in range(0, labels.shape[1], 512):
+                part = np.s_[..., row : row + 512, col : col + 512]
+                with torch.inference_mode():
+                    predicted = net(normalise(image[part][None], mean, std))[0].argmax(0).numpy()
+                truth = labels[part]
+                pairs = truth[truth >= 0] * size + predicted[truth >= 0]
+                counts += np.bincount(pairs, minlength=size * size).reshape(size, size)
+    hits, union = counts.diagonal(), counts.sum(0) + counts.sum(1) - counts.diagonal()
+    present = counts.sum(1) > 0
+    iou = hits[present] / union[present]
+    print("IoU:", {LEAVES[k]: round(float(v), 3) for k, v in zip(np.flatnonzero(present), iou, strict=True)})
+    scores = {
+        "pixel_accuracy": round(float(hits.sum() / counts.sum()), 4),
+        "mean_iou": round(float(iou.mean()), 4),
+    }
+    print(scores)
+    return scores
+
+
+if __name__ == "__main__":
+    main()
