@@ -1,0 +1,110 @@
+"""The regions of a scene as a table of arrays, with their rings in whole pixel corners."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from typing import Self, cast
+
+import numpy as np
+from affine import Affine
+from numpy.typing import NDArray
+
+from rssegment.errors import InputError
+
+__all__ = ["Regions"]
+
+
+@dataclass(frozen=True, eq=False)
+class Regions:
+    """Connected regions of one class, in the order of their ``id`` (counted from 1 by first pixel, row-major).
+
+    ``code`` (R,): class; ``sums`` (R, 3): pixels, sum of confidence, pixels that have one; ``first`` (R, 2): first
+    pixel (row, col). Region k has polygons ``part_offsets[k : k + 2]``, polygon p rings ``ring_offsets[p : p + 2]``,
+    exterior first, ring r ``corners[corner_offsets[r] : corner_offsets[r + 1]]``: pixel corners (row, col), the first
+    repeated at the end. Every corner where the boundary turns or where three regions meet is there and no other, so
+    neighbours share all their vertices. The region is on the left of its rings, seen with row 0 on top.
+    """
+
+    id: NDArray[np.int64]
+    code: NDArray[np.uint16]
+    sums: NDArray[np.int64]
+    first: NDArray[np.int64]
+    part_offsets: NDArray[np.int64]
+    ring_offsets: NDArray[np.int64]
+    corner_offsets: NDArray[np.int64]
+    corners: NDArray[np.int32] = field(repr=False)
+
+    @classmethod
+    def none(cls) -> Self:
+        """No region at all."""
+        zero = np.zeros(1, np.int64)
+        return cls(
+            np.empty(0, np.int64), np.empty(0, np.uint16), np.empty((0, 3), np.int64), np.empty((0, 2), np.int64),
+            zero, zero, zero, np.empty((0, 2), np.int32),
+        )  # fmt: skip
+
+    def __len__(self) -> int:
+        return int(self.id.size)
+
+    @property
+    def pixels(self) -> NDArray[np.int64]:
+        """(R,) number of pixels."""
+        return self.sums[:, 0]
+
+    @property
+    def confidence(self) -> NDArray[np.float64]:
+        """(R,) mean confidence in the unit of the raster; NaN where no pixel has one."""
+        with np.errstate(invalid="ignore"):
+            return self.sums[:, 1] / self.sums[:, 2]
+
+    def __getitem__(self, rows: slice) -> Regions:
+        """The regions at consecutive ``rows``; arrays are views where they can be."""
+        start, stop, step = rows.indices(len(self))
+        if step != 1:
+            raise InputError(f"rows {rows} skip some; take consecutive ones, as regions[10:20]")
+        stop = max(start, stop)
+        parts = self.part_offsets[start : stop + 1]
+        rings = self.ring_offsets[parts[0] : parts[-1] + 1]
+        corners = self.corner_offsets[rings[0] : rings[-1] + 1]
+        return Regions(
+            self.id[start:stop], self.code[start:stop], self.sums[start:stop], self.first[start:stop],
+            parts - parts[0], rings - rings[0], corners - corners[0], self.corners[corners[0] : corners[-1]],
+        )  # fmt: skip
+
+    def chunks(self, corners: int = 500_000) -> Iterator[Regions]:
+        """Consecutive rows with about ``corners`` corners together (a larger region comes alone)."""
+        ends = self.corner_offsets[self.ring_offsets[self.part_offsets]]
+        start = 0
+        while start < len(self):
+            stop = int(np.searchsorted(ends, ends[start] + corners, side="right")) - 1
+            stop = max(start + 1, stop)
+            yield self[start:stop]
+            start = stop
+
+    def world(self, affine: Affine | None = None) -> NDArray[np.float64]:
+        """(N, 2) world coordinates (x, y) of ``corners``; pixel coordinates (col, row) without ``affine``."""
+        xy = np.empty((self.corners.shape[0], 2), np.float64)
+        if affine is None or affine == Affine.identity():
+            xy[:, 0], xy[:, 1] = self.corners[:, 1], self.corners[:, 0]
+            return xy
+        row, col = self.corners[:, 0].astype(np.float64), self.corners[:, 1].astype(np.float64)
+        xy[:, 0] = affine.a * col + affine.b * row + affine.c
+        xy[:, 1] = affine.d * col + affine.e * row + affine.f
+        return xy
+
+    def to_shapely(self, affine: Affine | None = None) -> NDArray[np.object_]:
+        """(R,) shapely polygons in world coordinates, MultiPolygons where a region has several."""
+        import shapely
+
+        offsets = (self.corner_offsets, self.ring_offsets)
+        polygons = shapely.from_ragged_array(shapely.GeometryType.POLYGON, self.world(affine), offsets)
+        parts = np.diff(self.part_offsets)
+        if (parts == 1).all():
+            return cast(NDArray[np.object_], polygons)
+        out = polygons[self.part_offsets[:-1]]
+        owner = np.repeat(np.arange(len(self)), parts)
+        several = (parts > 1)[owner]
+        rows, dense = np.unique(owner[several], return_inverse=True)
+        out[rows] = shapely.multipolygons(polygons[several], indices=dense)
+        return cast(NDArray[np.object_], out)

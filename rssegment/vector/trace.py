@@ -1,0 +1,232 @@
+"""One block's pixels to its regions and the chains of boundary between them, in scene pixels.
+
+What reaches the block's border is left open there: :mod:`rssegment.vector.join` closes it with the neighbours.
+Chains hold every corner where the boundary turns and no other, so they don't depend on where the block was cut.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, fields
+from pathlib import Path
+from typing import Any, Self, cast
+from zipfile import BadZipFile
+
+import numpy as np
+from numpy.typing import NDArray
+
+from rssegment.errors import InputError, ReadError
+from rssegment.grid import Box
+
+__all__ = ["BlockTrace", "trace_block"]
+
+NO_CONFIDENCE = np.empty((0, 0), np.uint8)
+MAX_SIDE = 2**15  # px; keeps run numbers in 32 bits
+
+
+@dataclass(frozen=True, eq=False)
+class BlockTrace:
+    """Regions and chains of one block, as arrays. Regions are 4-connected and counted from 0 in row-major order.
+
+    ``code`` (R,), ``sums`` (R, 3): pixels, sum of confidence, pixels that have one; ``first`` (R, 2): first pixel
+    in row-major order; ``boxes`` (R, 4): first row, first col, stop row, stop col.
+    ``nodes`` (N, 2): pixel corners (row, col) where chains end: junctions, and places where the boundary reaches the
+    block's border. ``ends`` (C, 4): start node, direction leaving it, end node, direction leaving it; -1 for a closed
+    chain. Directions are 0 right, 1 up, 2 left, 3 down. ``vertices`` (V, 2) between ``offsets`` (C + 1,): the corners
+    (row, col) of each chain without its nodes. ``sides`` (C, 2): region on the left and right, -1 for no data.
+    ``touching`` (T, 2): pairs of regions of one class that meet at a corner inside the block.
+    ``border`` (2 * (H + W),): region along the top, bottom, left and right line of pixels, -1 for no data.
+    """
+
+    core: Box
+    code: NDArray[np.uint16]
+    sums: NDArray[np.int64]
+    first: NDArray[np.int32]
+    boxes: NDArray[np.int32]
+    nodes: NDArray[np.int32]
+    ends: NDArray[np.int32]
+    sides: NDArray[np.int32]
+    offsets: NDArray[np.int64]
+    vertices: NDArray[np.int32]
+    touching: NDArray[np.int32]
+    border: NDArray[np.int32]
+
+    def lines(self) -> tuple[NDArray[np.int32], NDArray[np.int32], NDArray[np.int32], NDArray[np.int32]]:
+        """The parts of ``border``: top (W,), bottom (W,), left (H,), right (H,)."""
+        height, width = self.core.shape
+        top, bottom, left, right = np.split(self.border, [width, 2 * width, 2 * width + height])
+        return top, bottom, left, right
+
+    def save(self, path: str | Path) -> None:
+        """Writes one ``.npz`` file at exactly ``path``."""
+        arrays = {name: getattr(self, name) for name in _ARRAYS}
+        core = np.array([self.core.row, self.core.col, self.core.height, self.core.width], np.int64)
+        with Path(path).open("wb") as file:
+            np.savez(file, core=core, **arrays)
+
+    @classmethod
+    def load(cls, path: str | Path) -> Self:
+        """Reads what :meth:`save` wrote.
+
+        Raises
+        ------
+        ReadError
+            The file is missing, cut short, or not a trace.
+        """
+        try:
+            with np.load(path, allow_pickle=False) as file:
+                core = Box(*(int(value) for value in file["core"]))
+                arrays: dict[str, Any] = {name: file[name] for name in _ARRAYS}
+        except (OSError, ValueError, KeyError, EOFError, TypeError, BadZipFile) as error:
+            raise ReadError(
+                f"{path} is not a readable block trace ({error}); delete it and run again"
+            ) from error
+        return cls(core, **arrays)
+
+
+_ARRAYS = tuple(field.name for field in fields(BlockTrace) if field.name != "core")
+
+
+def trace_block(
+    labels: NDArray[np.uint16],
+    core: Box,
+    connectivity: int = 4,
+    confidence: NDArray[np.uint8] | None = None,
+) -> BlockTrace:
+    """Regions and boundary chains of the pixels ``labels`` (H, W) that lie at ``core`` in the scene.
+
+    Label 0 is no data and never a region. ``confidence`` (H, W): any whole-number scale, 255 no data.
+    Working memory is proportional to the block. With connectivity 8, ``touching`` says which of the 4-connected
+    regions meet diagonally.
+
+    Raises
+    ------
+    InputError
+        Shapes, types or connectivity don't fit.
+    """
+    pixels = _checked(labels, core, connectivity)
+    sureness = _checked_confidence(confidence, core)
+    if core.size == 0:
+        return _empty(core)
+    from rssegment.vector import _trace_kernels as kernels
+
+    height, width = core.shape
+    runs = _Runs(pixels)
+    cap = min(2 * runs.col.size + 2 * (height + width), (height + 1) * (width + 1))
+    at, link, around = (np.empty((cap, n), np.int32) for n in (2, 4, 4))
+    count = kernels.link_corners(
+        runs.row_start, runs.col, runs.code, runs.parent, np.empty(width + 1, np.int32), at, link, around
+    )
+    region = np.empty(runs.col.size, np.int32)
+    n_regions = kernels.number_regions(runs.code, runs.parent, region)
+    measured = _measure(runs, region, n_regions, sureness, core)
+    touching = (
+        _touching(around[:count], region, runs.code) if connectivity == 8 else np.empty((0, 2), np.int32)
+    )
+    nodes, ends, sides, offsets, vertices = _chains(at[:count], link[:count], around[:count], region, core)
+    return BlockTrace(core, *measured, nodes, ends, sides, offsets, vertices, touching, runs.border(region))
+
+
+class _Runs:
+    """Runs of equal labels, row by row, each row closed by a sentinel; ``parent`` is their union-find forest."""
+
+    def __init__(self, labels: NDArray[np.uint16]) -> None:
+        from rssegment.vector import _trace_kernels as kernels
+
+        height, width = labels.shape
+        n = int(kernels.count_runs(labels)) + height
+        self.width = width
+        self.row_start = np.empty(height + 1, np.int64)
+        self.col, self.code = np.empty(n, np.int32), np.empty(n, np.uint16)
+        words = np.zeros(width // 8 + 1, np.uint64)
+        kernels.find_runs(labels, words.view(np.uint8), words, self.row_start, self.col, self.code)
+        self.parent = np.arange(n, dtype=np.int32)
+
+    def border(self, region: NDArray[np.int32]) -> NDArray[np.int32]:
+        """Regions along the top, bottom, left and right line of pixels."""
+        first, last = self.row_start[:-1], self.row_start[1:] - 2
+        return np.concatenate(
+            [self._line(region, 0), self._line(region, first.size - 1), region[first], region[last]]
+        )
+
+    def _line(self, region: NDArray[np.int32], row: int) -> NDArray[np.int32]:
+        start, stop = self.row_start[row], self.row_start[row + 1]
+        return np.repeat(region[start : stop - 1], np.diff(self.col[start:stop]))
+
+
+def _measure(
+    runs: _Runs, region: NDArray[np.int32], n: int, confidence: NDArray[np.uint8], core: Box
+) -> tuple[NDArray[np.uint16], NDArray[np.int64], NDArray[np.int32], NDArray[np.int32]]:
+    from rssegment.vector import _trace_kernels as kernels
+
+    code, sums, extent = np.empty(n, np.uint16), np.zeros((n, 3), np.int64), np.empty((n, 6), np.int32)
+    kernels.measure_regions(runs.row_start, runs.col, runs.code, region, confidence, code, sums, extent)
+    extent += np.tile(np.array([core.row, core.col], np.int32), 3)
+    return code, sums, extent[:, :2].copy(), extent[:, 2:].copy()
+
+
+def _chains(
+    at: NDArray[np.int32],
+    link: NDArray[np.int32],
+    around: NDArray[np.int32],
+    region: NDArray[np.int32],
+    core: Box,
+) -> tuple[NDArray[np.int32], NDArray[np.int32], NDArray[np.int32], NDArray[np.int64], NDArray[np.int32]]:
+    """``nodes``, ``ends``, ``sides``, ``offsets`` and ``vertices`` of a :class:`BlockTrace`."""
+    from rssegment.vector import _trace_kernels as kernels
+
+    at += np.array([core.row, core.col], np.int32)
+    degree = np.count_nonzero(link >= 0, axis=1)
+    n_nodes = int(np.count_nonzero(degree != 2))
+    cap = int(degree[degree != 2].sum()) // 2 + (at.shape[0] - n_nodes) // 4 + 1
+    offsets = np.zeros(cap + 1, np.int64)
+    nodes, vertices = np.empty((n_nodes, 2), np.int32), np.empty((at.shape[0] - n_nodes, 2), np.int32)
+    ends, sides = np.empty((cap, 4), np.int32), np.empty((cap, 2), np.int32)
+    scratch = np.empty(at.shape[0], np.int32)
+    _, n, _ = kernels.walk_chains(at, link, around, region, scratch, nodes, offsets, vertices, ends, sides)
+    return nodes, ends[:n].copy(), sides[:n].copy(), offsets[: n + 1].copy(), vertices
+
+
+def _touching(
+    around: NDArray[np.int32], region: NDArray[np.int32], run_code: NDArray[np.uint16]
+) -> NDArray[np.int32]:
+    """Pairs of different regions of one class on the diagonals of corners inside the block."""
+    inner = around[(around >= 0).all(axis=1)]
+    pairs = np.concatenate([inner[:, [0, 2]], inner[:, [1, 3]]])
+    codes, regions = run_code[pairs], region[pairs]
+    met = (codes[:, 0] == codes[:, 1]) & (codes[:, 0] != 0) & (regions[:, 0] != regions[:, 1])
+    return cast(NDArray[np.int32], np.unique(regions[met], axis=0))
+
+
+def _checked(labels: NDArray[Any], core: Box, connectivity: int) -> NDArray[np.uint16]:
+    if connectivity not in (4, 8):
+        raise InputError(f"connectivity is {connectivity}; it must be 4 (edges) or 8 (edges and corners)")
+    if labels.shape != core.shape:
+        raise InputError(f"labels of shape {labels.shape} don't fill a block of shape {core.shape}")
+    if max(core.shape) > MAX_SIDE:
+        raise InputError(
+            f"a block of shape {core.shape} is too large to trace; use a block of at most {MAX_SIDE} px"
+        )
+    if labels.dtype not in (np.uint8, np.uint16):
+        raise InputError(f"labels are {labels.dtype}; class codes must be uint8 or uint16, 0 for no data")
+    return np.ascontiguousarray(labels, np.uint16)
+
+
+def _checked_confidence(confidence: NDArray[Any] | None, core: Box) -> NDArray[np.uint8]:
+    if confidence is None:
+        return NO_CONFIDENCE
+    if confidence.shape != core.shape or confidence.dtype != np.uint8:
+        raise InputError(
+            f"confidence is {confidence.dtype} of shape {confidence.shape}; expected uint8 of shape {core.shape}"
+        )
+    return np.ascontiguousarray(confidence)
+
+
+def _empty(core: Box) -> BlockTrace:
+    def none(n: int) -> NDArray[np.int32]:
+        return np.empty((0, n), np.int32)
+
+    border = np.empty(2 * (core.height + core.width), np.int32)
+    code, sums, offsets = np.empty(0, np.uint16), np.empty((0, 3), np.int64), np.zeros(1, np.int64)
+    return BlockTrace(
+        core, code, sums, none(2), none(4), none(2), none(4), none(2), offsets, none(2), none(2), border
+    )
