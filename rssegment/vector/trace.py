@@ -33,11 +33,12 @@ class BlockTrace:
     block's border. ``ends`` (C, 4): start node, direction leaving it, end node, direction leaving it; -1 for a closed
     chain. Directions are 0 right, 1 up, 2 left, 3 down. ``vertices`` (V, 2) between ``offsets`` (C + 1,): the corners
     (row, col) of each chain without its nodes. ``sides`` (C, 2): region on the left and right, -1 for no data.
-    ``touching`` (T, 2): pairs of regions of one class that meet at a corner inside the block.
+    ``touching`` (T, 2): pairs of regions of one class that meet at a corner inside the block (connectivity 8 only).
     ``border`` (2 * (H + W),): region along the top, bottom, left and right line of pixels, -1 for no data.
     """
 
     core: Box
+    connectivity: int
     code: NDArray[np.uint16]
     sums: NDArray[np.int64]
     first: NDArray[np.int32]
@@ -59,9 +60,10 @@ class BlockTrace:
     def save(self, path: str | Path) -> None:
         """Writes one ``.npz`` file at exactly ``path``."""
         arrays = {name: getattr(self, name) for name in _ARRAYS}
-        core = np.array([self.core.row, self.core.col, self.core.height, self.core.width], np.int64)
+        core = self.core
+        head = np.array([core.row, core.col, core.height, core.width, self.connectivity], np.int64)
         with Path(path).open("wb") as file:
-            np.savez(file, core=core, **arrays)
+            np.savez(file, head=head, **arrays)
 
     @classmethod
     def load(cls, path: str | Path) -> Self:
@@ -74,16 +76,16 @@ class BlockTrace:
         """
         try:
             with np.load(path, allow_pickle=False) as file:
-                core = Box(*(int(value) for value in file["core"]))
+                row, col, height, width, connectivity = (int(value) for value in file["head"])
                 arrays: dict[str, Any] = {name: file[name] for name in _ARRAYS}
         except (OSError, ValueError, KeyError, EOFError, TypeError, BadZipFile) as error:
             raise ReadError(
                 f"{path} is not a readable block trace ({error}); delete it and run again"
             ) from error
-        return cls(core, **arrays)
+        return cls(Box(row, col, height, width), connectivity, **arrays)
 
 
-_ARRAYS = tuple(field.name for field in fields(BlockTrace) if field.name != "core")
+_ARRAYS = tuple(field.name for field in fields(BlockTrace) if field.name not in ("core", "connectivity"))
 
 
 def trace_block(
@@ -106,7 +108,7 @@ def trace_block(
     pixels = _checked(labels, core, connectivity)
     sureness = _checked_confidence(confidence, core)
     if core.size == 0:
-        return _empty(core)
+        return _empty(core, connectivity)
     from rssegment.vector import _trace_kernels as kernels
 
     height, width = core.shape
@@ -123,7 +125,9 @@ def trace_block(
         _touching(around[:count], region, runs.code) if connectivity == 8 else np.empty((0, 2), np.int32)
     )
     nodes, ends, sides, offsets, vertices = _chains(at[:count], link[:count], around[:count], region, core)
-    return BlockTrace(core, *measured, nodes, ends, sides, offsets, vertices, touching, runs.border(region))
+    return BlockTrace(
+        core, connectivity, *measured, nodes, ends, sides, offsets, vertices, touching, runs.border(region)
+    )
 
 
 class _Runs:
@@ -221,12 +225,24 @@ def _checked_confidence(confidence: NDArray[Any] | None, core: Box) -> NDArray[n
     return np.ascontiguousarray(confidence)
 
 
-def _empty(core: Box) -> BlockTrace:
+def _empty(core: Box, connectivity: int) -> BlockTrace:
     def none(n: int) -> NDArray[np.int32]:
         return np.empty((0, n), np.int32)
 
-    border = np.empty(2 * (core.height + core.width), np.int32)
+    border = np.full(2 * (core.height + core.width), -1, np.int32)
     code, sums, offsets = np.empty(0, np.uint16), np.empty((0, 3), np.int64), np.zeros(1, np.int64)
     return BlockTrace(
-        core, code, sums, none(2), none(4), none(2), none(4), none(2), offsets, none(2), none(2), border
+        core,
+        connectivity,
+        code,
+        sums,
+        none(2),
+        none(4),
+        none(2),
+        none(4),
+        none(2),
+        offsets,
+        none(2),
+        none(2),
+        border,
     )
