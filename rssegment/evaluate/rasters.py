@@ -114,6 +114,6 @@ def _read(dataset: Any, core: Box, what: str) -> NDArray[np.integer[Any]]:
     except (RasterioError, OSError) as error:
         raise ReadError(
             f"can't read rows {core.row} to {core.stop_row}, columns {core.col} to {core.stop_col} "
-            f"of the {what} {dataset.name}: {error}"
+            f"of the {what} {dataset.name}: {error.__cause__ or error}"
         ) from error
     return labels

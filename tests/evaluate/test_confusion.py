@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import pickle
 from collections import Counter
 
 import numpy as np
@@ -157,6 +158,11 @@ def test_refusals() -> None:
         Confusion.empty(DEMO) + Confusion.empty(Taxonomy.load("flair"))
     with pytest.raises(InputError, match="5000 classes"):
         Confusion.empty(Taxonomy.flat("huge", {i: (f"c{i}", (0, 0, 0)) for i in range(1, 5001)}))
+
+
+def test_counts_travel_between_processes() -> None:
+    counted = Confusion.of(np.array([[1, 2]]), np.array([[1, 8]]), DEMO)
+    assert pickle.loads(pickle.dumps(counted)) == counted
 
 
 def test_no_pixels() -> None:

@@ -157,7 +157,9 @@ def test_truncated_file_names_the_place(tmp_path: Path) -> None:
     good = write(tmp_path / "good.tif", rng.integers(1, 9, (64, 64)).astype(np.uint8), blockysize=4)
     broken = tmp_path / "broken.tif"
     broken.write_bytes(good.read_bytes()[: good.stat().st_size // 2])
-    with pytest.raises((ReadError, InputError), match=r"broken.tif"):
+    with pytest.raises(
+        ReadError, match=r"rows 0 to 64, columns 0 to 64 of the prediction .*broken.tif: (?!Read failed)"
+    ):
         evaluate(broken, good, DEMO)
 
 
