@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib
 import warnings
 from pathlib import Path
 from typing import Any
@@ -14,6 +15,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from numpy.typing import NDArray
 
+import rssegment as rs
 from rssegment.errors import InputError, ReadError, TaxonomyError
 from rssegment.evaluate import Confusion, evaluate
 from rssegment.taxonomy import Taxonomy
@@ -168,3 +170,11 @@ def test_flair_labels_are_labels_of_the_flair_taxonomy(data: Path) -> None:
     scores = evaluate(reference, reference, "flair", ignore=range(14, 20))
     assert scores.confusion.pixels > 0
     assert {level.pixel_accuracy for level in scores.levels} == {1.0}
+
+
+def test_the_public_function_works_whatever_was_imported_before(files: tuple[Path, Path]) -> None:
+    """Importing the package ``rssegment.evaluate`` must not take the function of that name away."""
+    package = importlib.import_module("rssegment.evaluate")
+    expected = evaluate(*files, DEMO).as_dict()
+    assert package(*files, taxonomy="demo").as_dict() == expected
+    assert rs.evaluate(*files, taxonomy="demo").as_dict() == expected
