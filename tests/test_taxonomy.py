@@ -17,8 +17,8 @@ from hypothesis import strategies as st
 
 from rssegment.errors import InputError, OutputError, TaxonomyError
 from rssegment.taxonomy import Node, Taxonomy
-from rssegment.taxonomy_file import DEPTH_LIMIT, Document, Entry, parse, render
-from rssegment.taxonomy_tree import arrange
+from rssegment.taxonomy.tree import arrange
+from rssegment.taxonomy.yaml_form import DEPTH_LIMIT, Document, Entry, parse, render
 
 TREE = """\
 name: small
@@ -465,7 +465,7 @@ REFUSED = {
 @pytest.mark.parametrize("library", ["fast", "pure"])
 def test_refused_with_the_line(case: str, library: str, monkeypatch: pytest.MonkeyPatch) -> None:
     if library == "pure":
-        monkeypatch.setattr("rssegment.taxonomy_file._Loader", yaml.SafeLoader)
+        monkeypatch.setattr("rssegment.taxonomy.yaml_form._Loader", yaml.SafeLoader)
     marked, reason = REFUSED[case]
     lines = [n for n, line in enumerate(marked.split("\n"), 1) if line.endswith("!")]
     assert len(lines) == 1

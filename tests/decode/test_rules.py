@@ -15,8 +15,8 @@ from numpy.typing import NDArray
 from rssegment.decode import decide_leaf, dequantize_confidence, marginals, quantize_confidence, rules
 from rssegment.errors import ModelError
 from rssegment.taxonomy import Taxonomy
-from rssegment.taxonomy_file import Entry
-from rssegment.taxonomy_tree import arrange
+from rssegment.taxonomy.tree import arrange
+from rssegment.taxonomy.yaml_form import Entry
 
 
 @st.composite

@@ -19,15 +19,15 @@ import numpy as np
 from numpy.typing import NDArray
 
 from rssegment.errors import OutputError, TaxonomyError
-from rssegment.taxonomy_file import PROSE, Document, Entry, decode, parse, render
-from rssegment.taxonomy_tree import CODE_LIMIT, Color, Node, arrange, check_name, tidy
+from rssegment.taxonomy.tree import CODE_LIMIT, Color, Node, arrange, check_name, tidy
+from rssegment.taxonomy.yaml_form import PROSE, Document, Entry, decode, parse, render
 
 __all__ = ["Node", "Taxonomy"]
 
 _FILE_LIMIT = 16 * 2**20  # bytes; a raster given in place of a taxonomy must not be read into memory
 _CONFIG_FOLDERS = (
-    Path(__file__).parent / "configs",
     Path(__file__).parents[1] / "configs",
+    Path(__file__).parents[2] / "configs",
 )  # wheel, checkout
 
 

@@ -142,7 +142,7 @@ class _Reader:
                         "a second document starts here; a taxonomy file holds one, without '---' between",
                     )
             elif isinstance(event, yaml.AliasEvent):
-                self._refuse_alias(event.anchor, open_anchors, line)
+                self._refuse_alias(str(event.anchor), open_anchors, line)
             elif isinstance(event, yaml.CollectionStartEvent):
                 open_anchors.append(event.anchor)
                 if len(open_anchors) > 2 * DEPTH_LIMIT + 1:
@@ -303,7 +303,8 @@ def _list(parent: int | None, children: dict[int | str | None, list[Entry]], ind
 def _scalar(text: str) -> str:
     """Plain where YAML reads it back as the same text, else in double quotes (JSON's are a part of YAML's)."""
     words = re.fullmatch(r"[A-Za-z][A-Za-z0-9_]*( [A-Za-z0-9_]+)*", text)
-    plain = words and yaml.SafeLoader("").resolve(yaml.ScalarNode, text, (True, False)) == _TAG + "str"
+    resolver: Any = yaml.SafeLoader("")
+    plain = words and resolver.resolve(yaml.ScalarNode, text, (True, False)) == _TAG + "str"
     return text if plain else json.dumps(text, ensure_ascii=False)
 
 

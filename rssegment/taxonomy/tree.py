@@ -8,7 +8,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
 from rssegment.errors import TaxonomyError
-from rssegment.taxonomy_file import DEPTH_LIMIT, Entry
+from rssegment.taxonomy.yaml_form import DEPTH_LIMIT, Entry
 
 __all__ = ["CODE_LIMIT", "Color", "Node", "arrange", "check_name", "tidy"]
 
