@@ -16,6 +16,7 @@ FLOORS = {
     "errors": 0,
     "taxonomy": 1,
     "grid": 1,
+    "geodesy": 1,
     "config": 1,
     "model": 2,
     "decode": 2,
