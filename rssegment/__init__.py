@@ -19,8 +19,8 @@ if TYPE_CHECKING:
     from rssegment.errors import InputError as InputError
     from rssegment.errors import RssegmentError as RssegmentError
     from rssegment.errors import RunError as RunError
-    from rssegment.evaluate import Scores as Scores
-    from rssegment.evaluate import evaluate as evaluate
+    from rssegment.evaluation import Scores as Scores
+    from rssegment.evaluation import evaluate as evaluate
     from rssegment.model import Bundle as Bundle
     from rssegment.model import load_model as load_model
     from rssegment.run import Plan as Plan
@@ -35,7 +35,7 @@ if TYPE_CHECKING:
 _HOMES = {
     "rssegment.config": ("SceneOptions", "Settings"),
     "rssegment.errors": ("InputError", "RssegmentError", "RunError"),
-    "rssegment.evaluate": ("Scores", "evaluate"),
+    "rssegment.evaluation": ("Scores", "evaluate"),
     "rssegment.model": ("Bundle", "load_model"),
     "rssegment.run": ("Plan", "Result", "inspect", "plan", "segment", "vectorize"),
     "rssegment.scene": ("Scene",),

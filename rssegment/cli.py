@@ -7,7 +7,7 @@ import os
 import signal
 import sys
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated, Any, Literal
 
 import typer
 
@@ -50,7 +50,7 @@ def demo(
         "rssegment-demo"
     ),
     size: Annotated[int, typer.Option(help="Rows and columns of the landscape, px.", min=256)] = 4096,
-    seed: Annotated[int, typer.Option(help="Which landscape.")] = 0,
+    seed: Annotated[int | None, typer.Option(help="Which landscape; another seed, another one.")] = None,
     workers: Annotated[
         str, typer.Option(help="Processes: a number, or 'auto'; 0 is this one alone.")
     ] = "auto",
@@ -58,10 +58,16 @@ def demo(
     as_json: Json = False,
 ) -> None:
     """Segment a synthetic landscape with the bundled model and score it against its truth."""
-    from rssegment.demo import run_demo
+    from rssegment.demo.run import DEMO_SEED, run_demo
 
     with reporter(quiet or as_json) as report:
-        outcome = run_demo(out, size=size, seed=seed, workers=_count(workers), progress=report.progress)
+        outcome = run_demo(
+            out,
+            size=size,
+            seed=DEMO_SEED if seed is None else seed,
+            workers=_count(workers),
+            progress=report.progress,
+        )
     _emit(outcome.as_dict(), str(outcome), quiet, as_json)
 
 
@@ -83,7 +89,8 @@ def segment(
     ] = None,
     crs: Annotated[str | None, typer.Option(help="CRS, if the file has none: EPSG:32631.")] = None,
     rescale: Annotated[
-        tuple[float, float] | None, typer.Option(metavar="LOW HIGH", help="Values to map to the model's range.")
+        tuple[float, float] | None,
+        typer.Option(metavar="LOW HIGH", help="Values to map to the model's range."),
     ] = None,
     grid: Annotated[
         str | None, typer.Option(help="Output on the grid of the 'scene' (default) or 'model'.")
@@ -210,13 +217,15 @@ def main() -> None:
     except RssegmentError as error:
         _fail(error)
     except _Stopped:
-        print("rssegment: stopped; what is done is kept: run the command again with --resume", file=sys.stderr)
+        print(
+            "rssegment: stopped; what is done is kept: run the command again with --resume", file=sys.stderr
+        )
         sys.stderr.flush()
         # blocks may still be at work on threads; all they write is whole or not at all
         os._exit(1)
 
 
-def _stop(number: int, frame: object) -> None:
+def _stop(_number: int, _frame: object) -> None:
     raise _Stopped
 
 
@@ -253,8 +262,8 @@ def _block(text: str | None) -> int | str | None:
     return text if text is None or text == "auto" else _number(text, "--block")
 
 
-def _count(text: str) -> int | str:
-    return text if text == "auto" else _number(text, "--workers")
+def _count(text: str) -> int | Literal["auto"]:
+    return "auto" if text == "auto" else _number(text, "--workers")
 
 
 def _number(text: str, option: str) -> int:

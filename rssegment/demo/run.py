@@ -9,14 +9,15 @@ from pathlib import Path
 from typing import Any, Literal
 
 import rssegment as rs
-from rssegment.demo.landscape import make_landscape
 from rssegment.demo.files import write_landscape
+from rssegment.demo.landscape import make_landscape
 from rssegment.demo.picture import render_overview
 from rssegment.errors import OutputError
 
-__all__ = ["DemoOutcome", "run_demo"]
+__all__ = ["DEMO_SEED", "DemoOutcome", "run_demo"]
 
 Progress = Callable[[str, int, int, int], None]
+DEMO_SEED = 0
 MARKER = ".rssegment-demo"
 NOTICE = (
     "The landscape is synthetic: it was drawn by a program, and the bundled model was trained on others of its kind.\n"
@@ -45,14 +46,15 @@ class DemoOutcome:
         }
 
     def __str__(self) -> str:
-        return f"{self.result}\n\n{self.scores.table()}\n\npicture  {self.picture}\n{self.seconds:.0f} s in all\n\n{NOTICE}"
+        parts = (self.result, self.scores.table(), f"{self.picture}\n{self.seconds:.0f} s in all", NOTICE)
+        return "\n\n".join(map(str, parts))
 
 
 def run_demo(
     out: str | Path,
     *,
     size: int = 4096,
-    seed: int = 0,
+    seed: int = DEMO_SEED,
     workers: int | Literal["auto"] = "auto",
     progress: Progress | None = None,
 ) -> DemoOutcome:
@@ -86,4 +88,6 @@ def _claim(out: Path) -> None:
         out.mkdir(parents=True, exist_ok=True)
         (out / MARKER).touch()
     except OSError as error:
-        raise OutputError(f"can't write to {out}: {error.strerror}; choose another folder by --out") from error
+        raise OutputError(
+            f"can't write to {out}: {error.strerror}; choose another folder by --out"
+        ) from error

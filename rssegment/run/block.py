@@ -12,8 +12,14 @@ from numpy.typing import NDArray
 
 from rssegment.decode import decide_leaf, quantize_confidence
 from rssegment.grid import Block, Box
-from rssegment.predict import Strip, cached_model, leased, predict_strips, resample_strips
-from rssegment.run.plan import Plan
+from rssegment.predict import (
+    Strip,
+    cached_model,
+    leased,
+    predict_strips,
+    resample_strips,
+)
+from rssegment.run.planning import Plan
 from rssegment.run.store import BlockResult, Store
 from rssegment.vector import trace_block
 
@@ -52,9 +58,9 @@ def _classify(plan: Plan, core: Box) -> tuple[NDArray[np.uint16], NDArray[np.uin
     labels = np.zeros(core.shape, np.uint16)
     confidence = np.full(core.shape, 255, np.uint8)
     for strip in _strips(plan, core):
-        decision = decide_leaf(strip.probabilities, plan.taxonomy)
+        decision = decide_leaf(strip.probabilities, plan.taxonomy, strip.valid)
         place = strip.box.relative_to(core).slices
-        labels[place] = np.where(strip.valid, decision.codes, 0)
+        labels[place] = decision.codes
         confidence[place] = quantize_confidence(decision.confidence, strip.valid)
     return labels, confidence
 
@@ -62,7 +68,7 @@ def _classify(plan: Plan, core: Box) -> tuple[NDArray[np.uint16], NDArray[np.uin
 def _strips(plan: Plan, core: Box) -> Iterator[Strip]:
     model = leased(cached_model(plan.bundle, plan.device))
     strips = predict_strips(
-        plan.model_scene.read, plan.lattice, plan.model_box(core), model, plan.batch, plan.settings.window
+        plan.read, plan.lattice, plan.model_box(core), model, plan.batch, plan.settings.window
     )
     if not plan.resamples:
         return strips

@@ -2,17 +2,27 @@
 
 from __future__ import annotations
 
+import json
+import math
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, field
-from datetime import datetime
+from datetime import UTC, datetime
+from importlib.metadata import version
 from pathlib import Path
 from typing import Any, Self
 
+import shapely
+import shapely.geometry
+
+from rssegment.errors import OutputError
 from rssegment.grid import Block
-from rssegment.run.plan import Plan
-from rssegment.run.store import BlockResult, Store
+from rssegment.run.planning import Plan
+from rssegment.run.regions import write_regions
+from rssegment.run.store import BlockResult, Store, read_json
 from rssegment.vector import BlockTrace, join
+from rssegment.write.atomic import write_bytes
 from rssegment.write.rasters import confidence_kind, label_kind, write_cog, write_vrt
 
 __all__ = ["Products", "Result", "Work", "read_result", "write_products"]
@@ -34,6 +44,34 @@ class Result:
     seconds: dict[str, float]
     missing: tuple[dict[str, Any], ...] = ()
     plan: dict[str, Any] = field(default_factory=dict)
+
+    def as_dict(self) -> dict[str, Any]:
+        """Plain values, for JSON."""
+        return {
+            "status": self.status,
+            "out": str(self.out),
+            "labels": self.labels.name,
+            "confidence": self.confidence.name,
+            "regions": {name: path.name for name, path in self.regions.items()},
+            "counts": self.counts,
+            "seconds": self.seconds,
+            "missing": list(self.missing),
+            "plan": self.plan,
+        }
+
+    def __str__(self) -> str:
+        valid, total = self.counts["valid_pixels"], math.prod(self.plan["shape"])
+        lines = [
+            f"{self.counts['regions']} regions on {valid / 1e6:.2f} of {total / 1e6:.2f} Mpx "
+            f"in {self.seconds['total']:.1f} s",
+            *(
+                f"  {each['path']:<32} {each['area_m2'] / 1e4:12.2f} ha {each['regions']:8d} regions"
+                for each in self.counts["classes"]
+                if each["area_m2"] is not None
+            ),
+            *(f"  {path}" for path in (self.labels, self.confidence, *self.regions.values())),
+        ]
+        return "\n".join(lines)
 
 
 @dataclass(frozen=True)
@@ -73,31 +111,131 @@ class Products:
 
 
 def write_products(products: Products, progress: Progress | None = None) -> Result:
-    """Makes the final rasters, polygons and ``run.json``, each whole or not at all.
+    """Makes the final rasters, polygons and ``run.json``, each whole or not at all; ``run.json`` comes last.
 
     Raises
     ------
     StorageError
         The disk is full; the parts are still there, so that the run can be resumed.
     """
-    plan, work = products.plan, products.work
-    steps = _Steps(progress, 2 + len(plan.settings.formats))
-    seconds = _stage_seconds(work)
-    paths = plan.products
-    start = time.perf_counter()
-    labels, confidence = work.write_vrts(plan)
-    write_cog(labels, paths["labels"], label_kind(plan.taxonomy.colormap(), plan.taxonomy.category_names()))
-    steps.done()
-    write_cog(confidence, paths["confidence"], confidence_kind())
-    steps.done()
-    seconds["rasters"] = round(time.perf_counter() - start, 3)
-    start = time.perf_counter()
-    store = Store(plan.work)
-    regions = join(
-        [BlockTrace.load(store.trace(block)) for block, _ in work.done], plan.settings.connectivity
+    plan, work, paths = products.plan, products.work, products.plan.products
+    steps = _Steps(progress, _stage_seconds(work))
+    with steps.step("labels"):
+        labels, confidence = work.write_vrts(plan)
+        write_cog(
+            labels, paths["labels"], label_kind(plan.taxonomy.colormap(), plan.taxonomy.category_names())
+        )
+    with steps.step("confidence"):
+        write_cog(confidence, paths["confidence"], confidence_kind())
+    with steps.step("regions"):
+        traces = [BlockTrace.load(Store(plan.work).trace(block)) for block, _ in work.done]
+        regions = join(traces, plan.settings.connectivity)
+        counts = write_regions(
+            regions, plan.geobox, plan.taxonomy, {name: paths[name] for name in plan.settings.formats}
+        )
+    counts = {"valid_pixels": sum(result.valid_pixels for _, result in work.done), **counts}
+    counts["blocks"] = {"done": len(work.done), "empty": len(work.empty), "failed": len(work.failed)}
+    seconds = steps.seconds | {"total": round(time.perf_counter() - products.clock, 3)}
+    result = Result(
+        status="partial" if work.failed else "done",
+        out=plan.out,
+        labels=paths["labels"],
+        confidence=paths["confidence"],
+        regions={name: paths[name] for name in plan.settings.formats},
+        counts=counts,
+        seconds=seconds,
+        missing=_write_missing(plan, work),
+        plan=plan.describe(),
     )
-    counts = write_regions(regions, plan.geobox, plan.taxonomy, {f: paths[f] for f in plan.settings.formats})
-    steps.done()
-    seconds["vectors"] = round(time.perf_counter() - start, 3)
-    missing = _missing(plan, work)
-    return _finish(products, counts, seconds, missing)
+    _write_record(products, result)
+    return result
+
+
+class _Steps:
+    """Times the steps and tells of them."""
+
+    def __init__(self, progress: Progress | None, seconds: dict[str, float]) -> None:
+        self.seconds = seconds
+        self._progress = progress
+        self._done = 0
+
+    @contextmanager
+    def step(self, name: str) -> Iterator[None]:
+        if self._progress:
+            self._progress("write", self._done, 3, 0)
+        start = time.perf_counter()
+        yield
+        self.seconds[name] = round(time.perf_counter() - start, 3)
+        self._done += 1
+        if self._progress:
+            self._progress("write", self._done, 3, 0)
+
+
+def _stage_seconds(work: Work) -> dict[str, float]:
+    """Seconds by stage, summed over blocks (more than passed on the clock, where blocks ran side by side)."""
+    seconds: dict[str, float] = {}
+    for _, result in work.done:
+        for stage, spent in result.seconds.items():
+            seconds[f"blocks_{stage}"] = round(seconds.get(f"blocks_{stage}", 0.0) + spent, 3)
+    return seconds
+
+
+def _write_missing(plan: Plan, work: Work) -> tuple[dict[str, Any], ...]:
+    """Says which area is missing: ``missing.geojson``, a rectangle for each failed block with the reason."""
+    path = plan.products["missing"]
+    if not work.failed:
+        path.unlink(missing_ok=True)
+        return ()
+    features = []
+    for block, reason in work.failed:
+        outline = plan.geobox[block.core.slices].extent.to_crs(
+            "EPSG:4326", resolution="auto", check_and_fix=True
+        )
+        geometry = shapely.geometry.mapping(shapely.geometry.polygon.orient(outline.geom))
+        properties = {"block": block.name, "reason": reason, "pixels": block.core.size}
+        features.append({"type": "Feature", "geometry": geometry, "properties": properties})
+    write_bytes(path, json.dumps({"type": "FeatureCollection", "features": features}).encode())
+    return tuple(feature["properties"] for feature in features)
+
+
+def _write_record(products: Products, result: Result) -> None:
+    facts = {
+        "rssegment": version("rssegment"),
+        "started": products.started.isoformat(timespec="seconds"),
+        "finished": datetime.now(UTC).isoformat(timespec="seconds"),
+        "versions": {name: version(name) for name in LIBRARIES},
+        "settings": products.plan.settings.model_dump(mode="json"),
+        **result.as_dict(),
+    }
+    write_bytes(products.plan.products["run"], json.dumps(facts, indent=2).encode())
+
+
+def read_result(plan: Plan) -> Result | None:
+    """The result of an earlier run of this very plan that was complete; None if there is none.
+
+    Raises
+    ------
+    OutputError
+        The folder holds the complete result of another run.
+    """
+    record = read_json(plan.products["run"])
+    if record is None or record.get("status") != "done":
+        return None
+    if record.get("plan", {}).get("fingerprint") != plan.fingerprint:
+        raise OutputError(
+            f"{plan.out} holds the result of a run of another scene, model or settings; "
+            "use --overwrite to replace it, or choose another folder"
+        )
+    paths = plan.products
+    if not all(paths[name].exists() for name in ("labels", "confidence", *plan.settings.formats)):
+        return None
+    return Result(
+        status="done",
+        out=plan.out,
+        labels=paths["labels"],
+        confidence=paths["confidence"],
+        regions={name: paths[name] for name in plan.settings.formats},
+        counts=record["counts"],
+        seconds=record["seconds"],
+        plan=record["plan"],
+    )

@@ -10,7 +10,7 @@ from rssegment.config import Settings
 from rssegment.errors import PlanError
 from rssegment.model import ModelSpec
 
-__all__ = ["Resources", "choose"]
+__all__ = ["Demand", "Resources", "choose", "forward_share"]
 
 BLOCK_SIZES = (8192, 4096, 2048, 1024, 512)
 # A process before it holds any block: Python, torch, numba and GDAL's cache.
@@ -19,6 +19,8 @@ PROCESS_BYTES = 900 << 20
 ACTIVATION_BYTES = 1024
 # Per pixel of a core: label, confidence, region number and their copies while they are traced and encoded.
 CORE_BYTES = 24
+# Forward passes run on threads of one process; beyond this many they begin to wait for the interpreter's lock.
+CORES_PER_WORKER = 4
 # Below this many pixels, starting processes takes longer than it saves.
 SMALL_SCENE = 4_000_000
 
@@ -80,8 +82,8 @@ def choose(
             f"use --block {fitting[0]}" if fitting else "give it more memory, or fewer workers (--workers 1)"
         )
         raise PlanError(
-            f"a worker needs {need / 1e9:.1f} GB for blocks of {block or BLOCK_SIZES[-1]} px, {settings.in_flight} at a "
-            f"time, and there are {share / 1e9:.1f} GB for each of {max(1, count)}; {cure}"
+            f"a worker needs {need / 1e9:.1f} GB for blocks of {block or BLOCK_SIZES[-1]} px, "
+            f"{settings.in_flight} at a time, and there are {share / 1e9:.1f} GB for each of {max(1, count)}; {cure}"
         )
     return Resources(block, count, memory, need)
 
@@ -94,13 +96,21 @@ def memory_limit() -> int:
     return int(min(MEMORY_LIMIT, psutil.virtual_memory().available) * 0.9)
 
 
+def forward_share(workers: int) -> int:
+    """Forward passes that each of ``workers`` processes on one machine may run side by side on the CPU."""
+    return max(1, _cores() // max(1, workers))
+
+
 def _workers(settings: Settings, demand: Demand, shape: tuple[int, int], device: str, memory: int) -> int:
     if settings.workers != "auto":
         return settings.workers
     if device != "cpu" or math.prod(shape) < SMALL_SCENE:
         return 0
-    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
-    return max(1, min(cores, memory // demand.bytes_for(2048)))
+    return max(1, min(math.ceil(_cores() / CORES_PER_WORKER), memory // demand.bytes_for(2048)))
+
+
+def _cores() -> int:
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
 def _block(fitting: list[int], shape: tuple[int, int], workers: int) -> int | None:

@@ -7,11 +7,12 @@ from concurrent.futures import FIRST_COMPLETED, Future, ThreadPoolExecutor, wait
 from itertools import islice
 from typing import Any
 
-from distributed import Client, as_completed
+from distributed import Client, as_completed, get_worker
 
 from rssegment.errors import InputError, StorageError
 from rssegment.grid import Block
-from rssegment.run.plan import Plan
+from rssegment.predict import forward_workers, set_forward_workers
+from rssegment.run.planning import Plan
 from rssegment.run.store import BlockResult
 
 __all__ = ["Outcome", "run_on_cluster", "run_serial"]
@@ -43,11 +44,14 @@ def run_serial(task: Task, plan: Plan, blocks: Iterable[Block]) -> Iterator[Outc
             pool.shutdown(wait=True, cancel_futures=True)
 
 
-def run_on_cluster(client: Client, task: Task, plan: Plan, blocks: Iterable[Block]) -> Iterator[Outcome]:
+def run_on_cluster(
+    client: Client, task: Task, plan: Plan, blocks: Iterable[Block], forward: int | None = None
+) -> Iterator[Outcome]:
     """Works through ``blocks`` on the workers of ``client``, with a bounded number submitted at any time.
 
-    Only the plan, block names and small results travel; a worker that is lost costs the blocks it held, which Dask
-    gives to another.
+    ``forward`` is the number of forward passes that a worker may run side by side on its CPU; by default as many as
+    it has threads. Only the plan, block names and small results travel; a worker that is lost costs the blocks it
+    held, which Dask gives to another.
     """
     queue = iter(blocks)
     running: dict[str, Block] = {}
@@ -56,7 +60,7 @@ def run_on_cluster(client: Client, task: Task, plan: Plan, blocks: Iterable[Bloc
         futures = []
         for block in islice(queue, count):
             key = f"block-{plan.fingerprint[:8]}-{block.name}"
-            futures.append(client.submit(_attempt, task, plan, block, key=key, pure=False))
+            futures.append(client.submit(_on_worker, task, plan, block, forward, key=key, pure=False))
             running[key] = block
         return futures
 
@@ -77,6 +81,13 @@ def _slots(client: Client, plan: Plan) -> int:
     """Blocks to have submitted: those in work on every thread, and one more each to follow at once."""
     workers = max(1, len(client.nthreads()))
     return workers * (plan.settings.in_flight + 1)
+
+
+def _on_worker(task: Task, plan: Plan, block: Block, forward: int | None) -> BlockResult:
+    count = forward or get_worker().state.nthreads
+    if forward_workers() != count:
+        set_forward_workers(count)
+    return _attempt(task, plan, block)
 
 
 def _attempt(task: Task, plan: Plan, block: Block) -> BlockResult:

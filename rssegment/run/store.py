@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 
 from rssegment.errors import OutputError
 from rssegment.grid import Block
-from rssegment.run.plan import Plan
+from rssegment.run.planning import Plan
 from rssegment.vector import BlockTrace
 from rssegment.write.atomic import staged, storage_errors, write_bytes
 from rssegment.write.rasters import confidence_kind, label_kind, write_part
@@ -113,8 +113,8 @@ class Store:
             self.remove()
         elif theirs != mine:
             raise OutputError(
-                f"{self.folder} was left by a run of another scene, model, settings or block size; resume that run with "
-                "what it was started with, or start afresh with --overwrite"
+                f"{self.folder} was left by a run of another scene, model, settings or block size; "
+                "resume that run with what it was started with, or start afresh with --overwrite"
             )
         self.create()
         write_bytes(path, json.dumps(mine).encode())

@@ -83,15 +83,40 @@ class LabelRaster:
         ReadError
             The file is damaged there.
         """
+        values, missing = self._read(box)
+        return _positions(values, missing, self.codes)
+
+    def read_values(self, box: Box) -> NDArray[np.integer]:
+        """The stored values (H, W).
+
+        Raises
+        ------
+        ReadError
+            The file is damaged there.
+        """
+        return self._read(box)[0]
+
+    def _read(self, box: Box) -> tuple[NDArray[np.integer], NDArray[np.bool_]]:
         window = Window(box.col, box.row, box.width, box.height)
         try:
             with rasterio.open(self.path) as file:
                 values = file.read(1, window=window)
-                missing = _missing(file, values, self.nodata, window)
+                return values, _missing(file, values, self.nodata, window)
         except RasterioError as error:
             raise ReadError(f"can't read rows {box.row} to {box.stop_row} of {self.path}: {error}") from error
-        positions = np.searchsorted(np.array(self.codes, values.dtype), values) + 1
-        return np.where(missing, 0, positions).astype(np.uint16)
+
+
+def _positions(
+    values: NDArray[np.integer], missing: NDArray[np.bool_], codes: tuple[int, ...]
+) -> NDArray[np.uint16]:
+    if values.dtype in (np.uint8, np.uint16):  # a table look-up: ten times as fast as a search
+        table = np.zeros(np.iinfo(values.dtype).max + 1, np.uint16)
+        table[list(codes)] = np.arange(1, len(codes) + 1)
+        positions = table[values]
+    else:
+        positions = (np.searchsorted(np.array(codes, values.dtype), values) + 1).astype(np.uint16)
+    positions[missing] = 0
+    return np.asarray(positions, np.uint16)
 
 
 def _check(file: rasterio.DatasetReader, path: str | Path) -> None:
@@ -122,7 +147,7 @@ def _present(file: rasterio.DatasetReader, nodata: float | None) -> tuple[int, .
 
 
 def _unique(values: NDArray[np.integer]) -> NDArray[np.integer]:
-    if values.dtype == np.uint8 or values.dtype == np.uint16:
+    if values.dtype in (np.uint8, np.uint16):
         return np.flatnonzero(np.bincount(values.ravel()))
     return np.unique(values)
 

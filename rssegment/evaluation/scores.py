@@ -1,6 +1,6 @@
 """PerClass of a map, each a line of arithmetic on confusion counts.
 
-Every function takes ``counts`` (K, K + 1) as in :class:`~rssegment.evaluate.confusion.LevelCounts`: n_ij pixels
+Every function takes ``counts`` (K, K + 1) as in :class:`~rssegment.evaluation.confusion.LevelCounts`: n_ij pixels
 of true class i and predicted class j, the last column those without prediction. With t_i the sum of row i,
 p_j that of column j and N that of all, formulas are those of Everingham et al. 2010 (IoU), Long et al. 2015
 (frequency-weighted IoU), Cohen 1960 (kappa), and Pontius and Millones 2011 (disagreements).

@@ -10,17 +10,18 @@ from functools import cached_property
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 from odc.geo.geobox import GeoBox
 
-from rssegment.config import Settings
+from rssegment.config import SceneOptions, Settings
 from rssegment.grid import BlockGrid, Box, PatchLattice
-from rssegment.model import Bundle, ModelSpec, check_scene
+from rssegment.model import Bundle, ModelSpec, SceneFacts, check_scene
 from rssegment.predict import default_batch, model_core, resolve_device
 from rssegment.run.resources import Demand, Resources, choose
-from rssegment.scene import Scene
+from rssegment.scene import Pixels, Scene
 from rssegment.taxonomy import Taxonomy
 
-__all__ = ["Plan", "make_plan"]
+__all__ = ["Plan", "facts_of", "make_plan"]
 
 
 @dataclass(frozen=True)
@@ -46,6 +47,18 @@ class Plan:
     def work(self) -> Path:
         """The folder of block parts, removed when the run is complete."""
         return self.out / "work"
+
+    @property
+    def products(self) -> dict[str, Path]:
+        """The files that the run ends with, by what they hold."""
+        regions = {name: self.out / f"regions.{name}" for name in self.settings.formats}
+        names = {
+            "labels": "labels.tif",
+            "confidence": "confidence.tif",
+            "missing": "missing.geojson",
+            "run": "run.json",
+        }
+        return {key: self.out / name for key, name in names.items()} | regions
 
     @property
     def geobox(self) -> GeoBox:
@@ -77,6 +90,18 @@ class Plan:
         """The patches, on the model's grid."""
         overlap = self.spec.overlap if self.settings.overlap is None else self.settings.overlap
         return PatchLattice(_shape(self.model_scene.geobox), self.spec.patch, overlap)
+
+    def read(self, box: Box) -> Pixels:
+        """The pixels of ``box`` (model px), in the model's range of values."""
+        pixels = self.model_scene.read(box)
+        if self.settings.scene.rescale is None:
+            return pixels
+        (low, high), (bottom, top) = self.settings.scene.rescale, self.spec.value_range
+        gain = (top - bottom) / (high - low)
+        return Pixels(
+            ((pixels.values - np.float32(low)) * np.float32(gain) + np.float32(bottom)).clip(bottom, top),
+            pixels.valid,
+        )
 
     def model_box(self, core: Box) -> Box:
         """The pixels of the model's grid that ``core`` (output px) needs."""
@@ -138,7 +163,7 @@ class Plan:
             "memory_bytes": self.resources.bytes_per_worker * max(1, self.resources.workers),
             "memory_limit_bytes": self.resources.memory,
             "out": str(self.out),
-            "outputs": ["labels.tif", "confidence.tif", *(f"regions.{f}" for f in self.settings.formats)],
+            "outputs": [path.name for key, path in self.products.items() if key != "missing"],
             "fingerprint": self.fingerprint,
             "notes": list(self.notes),
         }
@@ -179,27 +204,39 @@ def make_plan(
         One block needs more memory than there is.
     """
     spec = bundle.spec
-    fit = check_scene(spec, scene.facts())
+    fit = check_scene(spec, facts_of(scene, settings.scene))
     scene = scene.select(fit.bands)
     if settings.grid == "model":
         scene = scene.on_grid(spec.ground_resolution)
     device = resolve_device(settings.device)
-    batch = settings.batch or default_batch(device)
+    batch = settings.batch or default_batch(device, spec.batch)
     down, across = (spec.ground_resolution / metres for metres in scene.ground_resolution)
     demand = Demand(spec, batch, (down, across), settings.in_flight)
     resources = choose(settings, demand, _shape(scene.geobox), device, workers)
     return Plan(
         scene=scene,
-        bundle=bundle.path,
+        bundle=bundle.path.absolute(),
         bundle_id=bundle.fingerprint,
         spec=spec,
         taxonomy=bundle.taxonomy,
         settings=settings,
-        out=out,
+        out=out.absolute(),
         batch=batch,
         device=device,
         resources=resources,
-        notes=fit.notes,
+        notes=(*scene.warnings, *fit.notes),
+    )
+
+
+def facts_of(scene: Scene, options: SceneOptions) -> SceneFacts:
+    """What :func:`rssegment.model.check_scene` asks of a scene."""
+    return SceneFacts(
+        band_names=tuple(band.name for band in scene.bands),
+        dtype=scene.dtype,
+        scaled=scene.scaled,
+        ground_resolution=scene.ground_resolution,
+        chosen=options.bands is not None,
+        rescaled=options.rescale is not None,
     )
 
 

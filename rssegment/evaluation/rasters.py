@@ -15,8 +15,8 @@ from rasterio.errors import NotGeoreferencedWarning, RasterioError
 from rasterio.windows import Window
 
 from rssegment.errors import InputError, ReadError, SceneError
-from rssegment.evaluate.confusion import Confusion
-from rssegment.evaluate.report import Scores
+from rssegment.evaluation.confusion import Confusion
+from rssegment.evaluation.report import Scores
 from rssegment.grid import BlockGrid, Box
 from rssegment.taxonomy import Taxonomy
 

@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 
 import rssegment as rs
 from rssegment.errors import InputError, ReadError, TaxonomyError
-from rssegment.evaluate import Confusion, evaluate
+from rssegment.evaluation import Confusion, evaluate
 from rssegment.taxonomy import Taxonomy
 
 DEMO = Taxonomy.load("demo")
@@ -173,8 +173,8 @@ def test_flair_labels_are_labels_of_the_flair_taxonomy(data: Path) -> None:
 
 
 def test_the_public_function_works_whatever_was_imported_before(files: tuple[Path, Path]) -> None:
-    """Importing the package ``rssegment.evaluate`` must not take the function of that name away."""
-    package = importlib.import_module("rssegment.evaluate")
+    """Importing the package ``rssegment.evaluation`` must not take the function of that name away."""
+    package = importlib.import_module("rssegment.evaluation")
     expected = evaluate(*files, DEMO).as_dict()
     assert package(*files, taxonomy="demo").as_dict() == expected
     assert rs.evaluate(*files, taxonomy="demo").as_dict() == expected

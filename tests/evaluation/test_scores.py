@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
 from numpy.typing import NDArray
 
-from rssegment.evaluate import Confusion, Scores, scores
+from rssegment.evaluation import Confusion, Scores, scores
 from rssegment.taxonomy import Taxonomy
 
 # Three classes, a fourth that is absent, last column no data. N = 20.

@@ -11,8 +11,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from rssegment.evaluate import scores
-from rssegment.evaluate.confusion import Confusion, LevelCounts
+from rssegment.evaluation import scores
+from rssegment.evaluation.confusion import Confusion, LevelCounts
 from rssegment.taxonomy import Node
 
 __all__ = ["LevelScores", "Scores"]

@@ -17,8 +17,9 @@ from rssegment.grid import Block
 from rssegment.model import Bundle
 from rssegment.run.block import run_block
 from rssegment.run.cluster import connect, local_cluster
-from rssegment.run.plan import Plan, make_plan
+from rssegment.run.planning import Plan, make_plan
 from rssegment.run.products import Products, Result, Work, read_result, write_products
+from rssegment.run.resources import forward_share
 from rssegment.run.runners import Outcome, run_on_cluster, run_serial
 from rssegment.run.store import BlockResult, Store
 from rssegment.scene import Scene
@@ -147,7 +148,8 @@ def _run(plan: Plan, cluster: Client | None, progress: Progress | None) -> Work:
     if resources.workers == 0:
         return _collect(plan, run_serial(run_block, plan, plan.blocks), progress)
     with local_cluster(resources.workers, plan.settings.in_flight, resources.memory) as own:
-        return _collect(plan, run_on_cluster(own, run_block, plan, plan.blocks), progress)
+        forward = forward_share(resources.workers)
+        return _collect(plan, run_on_cluster(own, run_block, plan, plan.blocks, forward), progress)
 
 
 def _collect(plan: Plan, outcomes: Iterator[Outcome], progress: Progress | None) -> Work:

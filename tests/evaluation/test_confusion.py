@@ -13,7 +13,7 @@ from hypothesis.extra import numpy as hnp
 from numpy.typing import NDArray
 
 from rssegment.errors import InputError
-from rssegment.evaluate import Confusion, confusion
+from rssegment.evaluation import Confusion, confusion
 from rssegment.taxonomy import Taxonomy
 
 DEMO = Taxonomy.load("demo")

@@ -8,7 +8,7 @@ from typing import Any
 from rssegment.config import SceneOptions
 from rssegment.errors import InputError, MismatchError
 from rssegment.model import Bundle, check_scene
-from rssegment.run.plan import facts_of
+from rssegment.run.planning import facts_of
 from rssegment.run.store import read_json
 from rssegment.scene import Scene
 from rssegment.taxonomy import Taxonomy
@@ -45,7 +45,11 @@ def _folder(path: Path) -> dict[str, Any]:
         return {"kind": "run", **run}
     if (path / "work" / "plan.json").exists():
         done = len(list((path / "work" / "done").glob("*.json")))
-        return {"kind": "unfinished run", "blocks_done": done, "cure": "go on with it: the same command with --resume"}
+        return {
+            "kind": "unfinished run",
+            "blocks_done": done,
+            "cure": "go on with it: the same command with --resume",
+        }
     raise InputError(
         f"{path} is a folder with neither model.json (a bundle) nor run.json (a run); "
         "give a raster, a bundle, a taxonomy (.yaml) or a run's folder"
@@ -64,7 +68,9 @@ def _named(name: str) -> dict[str, Any]:
         else:
             found = found or facts
     if not found:
-        raise InputError(f"there is no file {name!r}; as a model's name: {refusals[0]}; as a taxonomy's: {refusals[1]}")
+        raise InputError(
+            f"there is no file {name!r}; as a model's name: {refusals[0]}; as a taxonomy's: {refusals[1]}"
+        )
     return found
 
 
@@ -73,12 +79,15 @@ def _bundle(bundle: Bundle) -> dict[str, Any]:
 
 
 def _taxonomy(taxonomy: Taxonomy) -> dict[str, Any]:
-    nodes = [
-        {"code": node.code, "path": "/".join(node.path), "color": "#{:02X}{:02X}{:02X}".format(*node.color)}
-        for node in taxonomy.nodes
-    ]
+    nodes = [{"code": node.code, "path": "/".join(node.path), "color": node.hex} for node in taxonomy.nodes]
     levels = taxonomy.depth
-    return {"kind": "taxonomy", "name": taxonomy.name, "levels": levels, "leaves": len(taxonomy.leaves), "nodes": nodes}
+    return {
+        "kind": "taxonomy",
+        "name": taxonomy.name,
+        "levels": levels,
+        "leaves": len(taxonomy.leaves),
+        "nodes": nodes,
+    }
 
 
 def _scene(path: str, model: str | Path | None) -> dict[str, Any]:
@@ -87,10 +96,8 @@ def _scene(path: str, model: str | Path | None) -> dict[str, Any]:
     if model is not None:
         bundle = Bundle.open(model)
         try:
-            fit = check_scene(bundle.spec, facts_of(scene))
+            fit = check_scene(bundle.spec, facts_of(scene, SceneOptions()))
         except MismatchError as error:
             return {**facts, "model": bundle.spec.name, "fits": False, "why": str(error)}
         return {**facts, "model": bundle.spec.name, "fits": True, "notes": list(fit.notes)}
     return facts
-
-

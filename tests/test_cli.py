@@ -1,0 +1,351 @@
+"""The command line: exit codes, one clear message, never a traceback, nothing half-written at a final name."""
+
+from __future__ import annotations
+
+import json
+import os
+import resource
+import shutil
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+from pathlib import Path
+
+import numpy as np
+import pytest
+import rasterio
+import torch
+from affine import Affine
+from rasterio.control import GroundControlPoint
+
+from rssegment import cli
+from rssegment.model import save_bundle
+from rssegment.taxonomy import Taxonomy
+from tests.run.conftest import bundle, scene, scene_values, toy_network, toy_spec, tree, write_scene
+
+__all__ = ["bundle", "scene", "tree"]  # fixtures
+
+FINAL = ("labels.tif", "confidence.tif", "regions.geojson", "run.json")
+
+
+class Outcome:
+    def __init__(self, code: int, out: str, err: str) -> None:
+        self.code, self.out, self.err = code, out, err
+
+
+@pytest.fixture
+def run(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> Iterator[object]:
+    """Runs the command line in this process."""
+    handlers = {number: signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)}
+
+    def call(*arguments: object) -> Outcome:
+        monkeypatch.setattr(sys, "argv", ["rssegment", *map(str, arguments)])
+        with pytest.raises(SystemExit) as caught:
+            cli.main()
+        captured = capsys.readouterr()
+        code = caught.value.code
+        return Outcome(code if isinstance(code, int) else 0, captured.out, captured.err)
+
+    yield call
+    for number, handler in handlers.items():
+        signal.signal(number, handler)
+
+
+def refused(outcome: Outcome, *words: str, code: int = 2) -> None:
+    """The outcome is a refusal: its exit code, one line on standard error that has all ``words``."""
+    assert outcome.code == code, outcome.err
+    lines = [line for line in outcome.err.splitlines() if line.strip()]
+    assert len(lines) == 1, outcome.err
+    assert lines[0].startswith("rssegment: ")
+    for word in words:
+        assert word in lines[0], outcome.err
+    assert "Traceback" not in outcome.err + outcome.out
+
+
+SMALL = scene_values((300, 300))[:, 130:, 130:]
+
+
+def test_segment_and_inspect(run, scene: Path, bundle: Path, tmp_path: Path) -> None:  # type: ignore[no-untyped-def]
+    outcome = run("segment", scene, "--model", bundle, "--out", tmp_path / "out", "--workers", 0, "--json")
+    assert outcome.code == 0
+    assert outcome.err == ""
+    facts = json.loads(outcome.out)
+    assert facts["status"] == "done"
+    assert all((tmp_path / "out" / name).exists() for name in FINAL)
+    assert json.loads(run("inspect", tmp_path / "out", "--json").out)["kind"] == "run"
+    assert json.loads(run("inspect", bundle, "--json").out)["kind"] == "bundle"
+    seen = json.loads(run("inspect", scene, "--model", bundle, "--json").out)
+    assert (seen["kind"], seen["fits"]) == ("scene", True)
+    assert "vegetation" in run("inspect", "demo").out or "bands" in run("inspect", "demo").out
+    assert json.loads(run("inspect", "flair", "--json").out)["kind"] == "taxonomy"
+
+
+def test_quiet_says_nothing(run, scene: Path, bundle: Path, tmp_path: Path) -> None:  # type: ignore[no-untyped-def]
+    outcome = run("segment", scene, "-m", bundle, "-o", tmp_path / "out", "--workers", 0, "--quiet")
+    assert (outcome.code, outcome.out, outcome.err) == (0, "", "")
+
+
+def test_progress_is_plain_lines_where_there_is_no_terminal(  # type: ignore[no-untyped-def]
+    run, scene: Path, bundle: Path, tmp_path: Path
+) -> None:
+    outcome = run("segment", scene, "-m", bundle, "-o", tmp_path / "out", "--workers", 0, "--block", 256)
+    assert "segment: 12 of 12" in outcome.err
+    assert "\x1b" not in outcome.err
+    assert "regions.geojson" in outcome.out
+
+
+def test_dry_run_prints_the_plan(run, scene: Path, bundle: Path, tmp_path: Path) -> None:  # type: ignore[no-untyped-def]
+    outcome = run("segment", scene, "-m", bundle, "-o", tmp_path / "out", "--dry-run", "--json")
+    assert json.loads(outcome.out)["shape"] == [700, 900]
+    assert not (tmp_path / "out").exists()
+
+
+@pytest.mark.parametrize("verb", ["demo", "segment", "vectorize", "inspect"])
+def test_every_verb_has_help_with_an_example(run, verb: str) -> None:  # type: ignore[no-untyped-def]
+    outcome = run(verb, "--help")
+    assert outcome.code == 0
+    assert f"rssegment {verb}" in outcome.out.replace("\n", " ")
+    assert "Example" in outcome.out
+
+
+def no_crs(folder: Path) -> Path:
+    return write_scene(folder / "s.tif", SMALL, crs=None)
+
+
+def control_points_only(folder: Path) -> Path:
+    path = folder / "s.tif"
+    points = [
+        GroundControlPoint(r, c, 5e5 + c, 48e5 - r) for r, c in [(0, 0), (0, 100), (100, 0), (100, 100)]
+    ]
+    with rasterio.open(path, "w", driver="GTiff", count=3, height=170, width=170, dtype="uint8") as file:
+        file.gcps = (points, rasterio.CRS.from_epsg(32631))
+        file.write(SMALL)
+    return path
+
+
+def truncated(folder: Path) -> Path:
+    path = write_scene(folder / "s.tif", SMALL)
+    path.write_bytes(path.read_bytes()[:300])
+    return path
+
+
+def not_a_raster(folder: Path) -> Path:
+    (folder / "s.tif").write_text("hello")
+    return folder / "s.tif"
+
+
+def two_bands(folder: Path) -> Path:
+    return write_scene(folder / "s.tif", SMALL[:2])
+
+
+def sixteen_bits(folder: Path) -> Path:
+    return write_scene(folder / "s.tif", SMALL.astype(np.uint16) * 40)
+
+
+def too_coarse(folder: Path) -> Path:
+    return write_scene(folder / "s.tif", SMALL, transform=Affine(10, 0, 500000, 0, -10, 4800000))
+
+
+def all_no_data(folder: Path) -> Path:
+    return write_scene(folder / "s.tif", np.zeros_like(SMALL))
+
+
+def missing(folder: Path) -> Path:
+    return folder / "nowhere.tif"
+
+
+def a_folder(folder: Path) -> Path:
+    return folder
+
+
+BAD_SCENES = {
+    no_crs: ("CRS", "--crs"),
+    control_points_only: ("gdalwarp",),
+    truncated: ("s.tif",),
+    not_a_raster: ("s.tif",),
+    two_bands: ("3 bands", "red, green"),
+    sixteen_bits: ("uint16", "uint8", "--rescale"),
+    too_coarse: ("10", "0.5 m"),
+    all_no_data: ("no data", "--nodata"),
+    missing: ("nowhere.tif", "exist"),
+    a_folder: ("folder",),
+}
+
+
+@pytest.mark.parametrize(
+    ("make", "words"), BAD_SCENES.items(), ids=lambda case: getattr(case, "__name__", "")
+)
+def test_a_bad_scene_is_refused(run, make, words, bundle: Path, tmp_path: Path) -> None:  # type: ignore[no-untyped-def]
+    (tmp_path / "in").mkdir()
+    outcome = run(
+        "segment", make(tmp_path / "in"), "-m", bundle, "-o", tmp_path / "out", "--workers", 0, "-q"
+    )
+    refused(outcome, *words)
+    assert not any((tmp_path / "out" / name).exists() for name in FINAL)
+
+
+BAD_OPTIONS = {
+    ("--block", "none"): ("--block", "whole number"),
+    ("--block", "3"): ("block", "16"),
+    ("--overlap", "60"): ("overlap", "32"),
+    ("--window", "hann"): ("window", "blend"),
+    ("--device", "tpu"): ("device", "tpu"),
+    ("--format", "dxf"): ("formats", "geojson"),
+    ("--bands", "red,green,infrared"): ("infrared", "blue"),
+    ("--bands", "1,2,9"): ("9",),
+    ("--bands", ""): ("band",),
+    ("--rescale", "9", "3"): ("rescale",),
+    ("--memory", "lots"): ("--memory", "4GB"),
+    ("--memory", "1MB"): ("GB",),
+    ("--workers", "some"): ("--workers",),
+    ("--settings", "nowhere.yaml"): ("nowhere.yaml",),
+    ("--crs", "EPSG:nonsense"): ("nonsense",),
+    ("--overwrite", "--resume"): ("exclude",),
+    ("--scheduler", "tcp://127.0.0.1:9"): ("scheduler", "127.0.0.1:9"),
+}
+
+
+@pytest.mark.parametrize(("options", "words"), BAD_OPTIONS.items(), ids=" ".join)
+def test_a_bad_option_is_refused(  # type: ignore[no-untyped-def]
+    run, options: tuple[str, ...], words: tuple[str, ...], scene: Path, bundle: Path, tmp_path: Path
+) -> None:
+    outcome = run("segment", scene, "-m", bundle, "-o", tmp_path / "out", "--workers", 0, "-q", *options)
+    refused(outcome, *words)
+    assert not any((tmp_path / "out" / name).exists() for name in FINAL)
+
+
+def test_a_bad_model_is_refused(run, scene: Path, bundle: Path, tmp_path: Path) -> None:  # type: ignore[no-untyped-def]
+    refused(run("segment", scene, "-m", "nonsense", "-o", tmp_path / "out", "-q"), "nonsense", "demo")
+    refused(run("segment", scene, "-m", tmp_path, "-o", tmp_path / "out", "-q"), "model.json")
+    broken = tmp_path / "broken"
+    shutil.copytree(bundle, broken)
+    (broken / "model.pt").write_bytes(b"123")
+    refused(
+        run("segment", scene, "-m", broken, "-o", tmp_path / "out", "-q", "--workers", 0),
+        "weights.safetensors",
+    )
+    (broken / "model.json").write_text("{")
+    refused(run("segment", scene, "-m", broken, "-o", tmp_path / "out", "-q"), "model.json")
+
+
+def test_an_existing_result_is_kept(run, scene: Path, bundle: Path, tmp_path: Path) -> None:  # type: ignore[no-untyped-def]
+    (tmp_path / "labels.tif").write_bytes(b"precious")
+    refused(run("segment", scene, "-m", bundle, "-o", tmp_path, "-q", "--workers", 0), "--overwrite")
+    assert (tmp_path / "labels.tif").read_bytes() == b"precious"
+
+
+def test_an_output_that_is_a_file(run, scene: Path, bundle: Path, tmp_path: Path) -> None:  # type: ignore[no-untyped-def]
+    (tmp_path / "out").write_bytes(b"a file")
+    refused(run("segment", scene, "-m", bundle, "-o", tmp_path / "out", "-q", "--workers", 0), "can't write")
+    assert (tmp_path / "out").read_bytes() == b"a file"
+
+
+@pytest.mark.skipif(not hasattr(os, "geteuid") or os.geteuid() == 0, reason="root may write everywhere")
+def test_an_unwritable_output(run, scene: Path, bundle: Path, tmp_path: Path) -> None:  # type: ignore[no-untyped-def]
+    (tmp_path / "shut").mkdir(mode=0o500)
+    refused(
+        run("segment", scene, "-m", bundle, "-o", tmp_path / "shut" / "out", "-q", "--workers", 0),
+        "can't write",
+    )
+
+
+@pytest.mark.skipif(not Path("/proc/self").is_dir(), reason="needs /proc, where nobody may write")
+def test_an_output_where_nobody_may_write(run, scene: Path, bundle: Path) -> None:  # type: ignore[no-untyped-def]
+    refused(run("segment", scene, "-m", bundle, "-o", "/proc/rssegment", "-q", "--workers", 0), "can't write")
+
+
+def command(*arguments: object) -> list[str]:
+    return [sys.executable, "-m", "rssegment.cli", *map(str, arguments)]
+
+
+@pytest.fixture(scope="module")
+def small_disk(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
+    """A file system of 1.5 MB."""
+    folder = tmp_path_factory.mktemp("disk")
+    mounted = subprocess.run(
+        ["mount", "-t", "tmpfs", "-o", "size=1536k", "tmpfs", folder], capture_output=True, check=False
+    )
+    if mounted.returncode:
+        pytest.skip(f"can't mount a small file system here: {mounted.stderr.decode().strip()}")
+    yield folder
+    subprocess.run(["umount", folder], check=True)
+
+
+@pytest.mark.parametrize("ballast", [0, 900, 1200])
+def test_a_full_disk(run, small_disk: Path, bundle: Path, tmp_path: Path, ballast: int) -> None:  # type: ignore[no-untyped-def]
+    """Ends clean with one message wherever the disk fills up; resumes to the same bytes when there is room."""
+    values = np.random.default_rng(0).integers(1, 255, (3, 900, 900)).astype(np.uint8)
+    path = write_scene(tmp_path / "s.tif", values)
+    out = small_disk / "out"
+    (small_disk / "ballast").write_bytes(bytes(ballast * 1024))
+    common = ("segment", path, "-m", bundle, "--workers", 0, "-q", "--block", 300)
+    refused(run(*common, "-o", out), "no space left", "--resume", code=1)
+    assert not any((out / name).exists() for name in ("regions.geojson", "run.json"))
+    (small_disk / "ballast").unlink()
+    subprocess.run(["mount", "-o", "remount,size=64m", small_disk], check=True)
+    try:
+        assert run(*common, "-o", out, "--resume").code == 0
+        assert run(*common, "-o", tmp_path / "calm").code == 0
+        for name in FINAL[:3]:
+            assert (out / name).read_bytes() == (tmp_path / "calm" / name).read_bytes()
+    finally:
+        shutil.rmtree(out)
+        subprocess.run(["mount", "-o", "remount,size=1536k", small_disk], check=True)
+
+
+def test_a_file_size_limit(scene: Path, bundle: Path, tmp_path: Path) -> None:
+    """The same on any Linux, with a limit on file size in place of a small disk."""
+
+    def limit() -> None:
+        resource.setrlimit(resource.RLIMIT_FSIZE, (20_000, 20_000))
+        signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
+
+    arguments = command("segment", scene, "-m", bundle, "-o", tmp_path / "out", "--workers", 0, "-q")
+    done = subprocess.run(
+        arguments, preexec_fn=limit, capture_output=True, text=True, timeout=300, check=False
+    )
+    refused(Outcome(done.returncode, done.stdout, done.stderr), "no space left", code=1)
+    assert not any((tmp_path / "out" / name).exists() for name in FINAL)
+
+
+def test_a_part_that_fails_gives_exit_code_1(run, bundle: Path, tmp_path: Path) -> None:  # type: ignore[no-untyped-def]
+    from tests.run.test_segment import damaged
+
+    path = damaged(tmp_path / "s.tif")
+    outcome = run("segment", path, "-m", bundle, "-o", tmp_path / "out", "--workers", 0, "--block", 256, "-q")
+    refused(outcome, "1 of 12 blocks failed", "r0001_c0001", "missing.geojson", code=1)
+    assert (tmp_path / "out" / "labels.tif").exists()
+
+
+def test_a_model_that_gives_nan_is_reported(  # type: ignore[no-untyped-def]
+    run, scene: Path, tree: Taxonomy, tmp_path: Path
+) -> None:
+    network = toy_network()
+    with torch.no_grad():
+        next(network.parameters()).fill_(float("nan"))
+    made = tmp_path / "nan"
+    save_bundle(made, torch.jit.script(network), toy_spec(), tree)
+    outcome = run("segment", scene, "-m", made, "-o", tmp_path / "out", "--workers", 0, "-q")
+    refused(outcome, "NaN", code=1)
+    assert not any((tmp_path / "out" / name).exists() for name in FINAL)
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+def test_ctrl_c_stops_at_once_and_can_be_resumed(
+    scene: Path, bundle: Path, tmp_path: Path, number: int
+) -> None:
+    out = tmp_path / "out"
+    arguments = command("segment", scene, "-m", bundle, "-o", out, "--block", 100, "--workers", 0)
+    process = subprocess.Popen(arguments, stderr=subprocess.PIPE, text=True)
+    deadline = time.monotonic() + 120
+    while len(list((out / "work" / "done").glob("*"))) < 3 and time.monotonic() < deadline:
+        time.sleep(0.02)
+    process.send_signal(number)
+    _, err = process.communicate(timeout=60)
+    assert process.returncode == 1
+    assert "--resume" in err
+    assert "Traceback" not in err
+    assert not (out / "labels.tif").exists()
+    assert subprocess.run([*arguments, "--resume", "-q"], check=False).returncode == 0
