@@ -21,8 +21,9 @@ from rssegment.model.architectures.enet import ENet
 from rssegment.taxonomy import Taxonomy
 
 BANDS = {"rgb": ("red", "green", "blue"), "rgbn": ("red", "green", "blue", "nir")}
-LEAVES = tuple(range(1, 14))  # codes of the flair taxonomy, in the order of the output channels
-REPEATED = {18: 1}  # a greenhouse counts as a building; the other codes above 13 are ignored
+TREE = Taxonomy.load("flair")
+LEAVES = tuple(TREE.leaf_codes.tolist())  # in the order of the output channels
+IGNORED, SAME = (14, 15, 16, 17, 19), {18: 1}  # codes that hardly occur; a greenhouse counts as a building
 SHRINK, PATCH, BATCH, PEAK = 2, 256, 6, 4e-3  # 0.2 m -> 0.4 m; px; patches; highest learning rate
 
 Tile = tuple[np.ndarray, np.ndarray]  # bands (C, H, W) uint8, channel numbers (H, W) int64, -1 to ignore
@@ -63,7 +64,7 @@ def main() -> None:
         credit="IGN - FLAIR #1, Licence Ouverte 2.0, modified",
         training={"data": "FLAIR #1, Hérault", "minutes": args.minutes, **scores},
     )
-    save_bundle(args.out, net, spec, Taxonomy.load("flair"))
+    save_bundle(args.out, net, spec, TREE)
 
 
 def read(path: Path, bands: int) -> Tile:
@@ -73,10 +74,9 @@ def read(path: Path, bands: int) -> Tile:
         pixels = image.read(range(1, bands + 1), out_shape=(bands, *shape), resampling=Resampling.average)
         codes = labels.read(1, out_shape=shape, resampling=Resampling.mode)
     channels = np.full(256, -1, np.int64)
-    for channel, code in enumerate(LEAVES):
-        channels[code] = channel
-    for code, same_as in REPEATED.items():
-        channels[code] = LEAVES.index(same_as)
+    for code in LEAVES:
+        if code not in IGNORED:
+            channels[code] = LEAVES.index(SAME.get(code, code))
     return pixels, channels[codes]
 
 

@@ -46,7 +46,7 @@ def render_overview(
         panels.append((f"Where they differ: {share:.1%} of the pixels", _shrink(_mark(image, wrong))))
     page = _compose(panels, tree, codes)
     try:
-        page.save(path, format="PNG", optimize=True)
+        page.save(path, format="PNG")
     except OSError as error:
         raise OutputError(f"can't write the picture {path}: {error}; choose another place") from error
     return path

@@ -17,6 +17,8 @@ from rssegment.demo.geometry import Building, Layout, Rng, Street, Village, blob
 
 __all__ = ["lay_out"]
 
+Tree = tuple[float, float, float]
+
 
 def lay_out(width: float, height: float, rng: Rng) -> Layout:
     """Place everything in a landscape of ``width`` x ``height`` m."""
@@ -88,14 +90,11 @@ def place_houses(layout: Layout, rng: Rng) -> None:
     shapely.prepare(blocked)
     built: list[Polygon] = []
     for street in [s for s in layout.streets if s.kind in ("street", "main", "lane")]:
-        inside = [v for v in layout.villages if v.outline.intersects(street.line)]
-        for village in inside:
+        for village in [v for v in layout.villages if v.outline.intersects(street.line)]:
             for house in houses_along(street, village.outline, rng):
                 outline = house.outline
                 roomy = outline.buffer(1.5)
-                if not blocked.intersects(roomy) and not any(roomy.intersects(b) for b in built[-60:]):
-                    if any(roomy.intersects(b) for b in built[:-60]):
-                        continue
+                if not blocked.intersects(roomy) and not shapely.intersects(roomy, built).any():
                     built.append(outline)
                     layout.buildings.append(house)
 
@@ -111,23 +110,25 @@ def houses_along(street: Street, outline: Polygon, rng: Rng) -> Iterator[Buildin
             along = np.array([b.x - a.x, b.y - a.y])
             norm = float(np.hypot(*along))
             at += rng.uniform(15, 25)
-            if norm < 1e-6 or not inner.contains(a) or rng.uniform() < 0.08:
-                continue
-            along /= norm
-            half_length, half_width = rng.uniform(4.5, 8.5), rng.uniform(3.6, 5.2)
-            back = street.width / 2 + half_length + rng.uniform(2.5, 7)
-            spot = np.array([a.x, a.y]) + side * back * np.array([-along[1], along[0]])
-            turned = rng.uniform() < 0.3
-            ridge = np.array([-along[1], along[0]]) if turned else along
-            ridge = rotate(ridge, rng.normal(0, 0.04))
-            yield Building(
-                (float(spot[0]), float(spot[1])),
-                (float(ridge[0]), float(ridge[1])),
-                half_length,
-                half_width,
-                rng.uniform(4.5, 9),
-                "house",
-            )
+            if norm > 1e-6 and inner.contains(a) and rng.uniform() >= 0.08:
+                yield house_beside((a.x, a.y), along / norm, side, street.width, rng)
+
+
+def house_beside(
+    spot: tuple[float, float], along: NDArray[np.float64], side: float, street_width: float, rng: Rng
+) -> Building:
+    """A house at a distance from ``spot`` on a street; one in three has its gable to the street."""
+    normal = np.array([-along[1], along[0]])
+    half_length, half_width = rng.uniform(4.5, 8.5), rng.uniform(3.6, 5.2)
+    back = street_width / 2 + half_length + rng.uniform(2.5, 7)
+    centre = np.array(spot) + side * back * normal
+    ridge = rotate(normal if rng.uniform() < 0.3 else along, rng.normal(0, 0.04))
+    height = rng.uniform(4.5, 9)
+    return Building(pair(centre), pair(ridge), half_length, half_width, height, "house")
+
+
+def pair(vector: NDArray[np.float64]) -> tuple[float, float]:
+    return float(vector[0]), float(vector[1])
 
 
 def rotate(vector: NDArray[np.float64], angle: float) -> NDArray[np.float64]:
@@ -136,12 +137,12 @@ def rotate(vector: NDArray[np.float64], angle: float) -> NDArray[np.float64]:
 
 
 def place_farms(layout: Layout, rng: Rng) -> None:
-    """Barns by the lanes and halls by the main roads, in the open country."""
+    """Barns by the lanes and halls by the main roads, in the open country, each with a drive to its road."""
     blocked = shapely.union_all([s.line.buffer(s.width / 2 + 2) for s in layout.streets])
     blocked = blocked.union(layout.river.buffer(15))
     shapely.prepare(blocked)
     towns = shapely.union_all([village.outline for village in layout.villages])
-    built = shapely.union_all([house.outline.buffer(3) for house in layout.buildings])
+    built = [house.outline.buffer(3) for house in layout.buildings]
     rural = [s for s in layout.streets if s.kind in ("lane", "main") and s.line.length > 60]
     wanted = max(2, round(layout.width * layout.height / 45_000))
     for _ in range(wanted * 3):
@@ -152,66 +153,80 @@ def place_farms(layout: Layout, rng: Rng) -> None:
         a, b = street.line.interpolate(at), street.line.interpolate(at + 1)
         if not (0 < a.x < layout.width and 0 < a.y < layout.height) or towns.contains(a):
             continue
-        kind = "hall" if street.kind == "main" and rng.uniform() < 0.6 else "barn"
-        size = (
-            (rng.uniform(16, 32), rng.uniform(10, 18))
-            if kind == "hall"
-            else (rng.uniform(9, 17), rng.uniform(5, 8))
-        )
-        along = rotate(
-            np.array([b.x - a.x, b.y - a.y]) / math.hypot(b.x - a.x, b.y - a.y), rng.normal(0, 0.1)
-        )
-        normal = np.array([-along[1], along[0]]) * (1 if rng.uniform() < 0.5 else -1)
-        spot = np.array([a.x, a.y]) + normal * (street.width / 2 + size[1] + rng.uniform(6, 12))
-        farm = Building(
-            (float(spot[0]), float(spot[1])),
-            (float(along[0]), float(along[1])),
-            *size,
-            rng.uniform(6, 10),
-            kind,
-        )
-        if not blocked.intersects(farm.outline) and not built.intersects(farm.outline):
+        farm = farm_beside(np.array([a.x, a.y]), np.array([b.x - a.x, b.y - a.y]), street, rng)
+        if not blocked.intersects(farm.outline) and not shapely.intersects(farm.outline, built).any():
             layout.buildings.append(farm)
-            built = built.union(farm.outline.buffer(4))
+            built.append(farm.outline.buffer(4))
             wanted -= 1
-            layout.streets.append(
-                Street(LineString([(a.x, a.y), tuple(spot)]), rng.uniform(3.5, 6), 0.0, "yard")
-            )
+            drive = LineString([(a.x, a.y), farm.centre])
+            layout.streets.append(Street(drive, rng.uniform(3.5, 6), 0.0, "yard"))
+
+
+def farm_beside(spot: NDArray[np.float64], along: NDArray[np.float64], street: Street, rng: Rng) -> Building:
+    """A barn, or by main roads a hall, at a distance from ``spot`` on ``street``, which runs ``along`` there."""
+    hall = street.kind == "main" and rng.uniform() < 0.6
+    half_length, half_width = (
+        (rng.uniform(16, 32), rng.uniform(10, 18)) if hall else (rng.uniform(9, 17), rng.uniform(5, 8))
+    )
+    ridge = rotate(along / math.hypot(*along), rng.normal(0, 0.1))
+    normal = np.array([-ridge[1], ridge[0]]) * (1 if rng.uniform() < 0.5 else -1)
+    centre = spot + normal * (street.width / 2 + half_width + rng.uniform(6, 12))
+    height = rng.uniform(6, 10)
+    return Building(pair(centre), pair(ridge), half_length, half_width, height, "hall" if hall else "barn")
 
 
 def place_trees(layout: Layout, rng: Rng) -> None:
-    """Trees in hedges, in gardens, along the river and here and there by the roads: (x, y, radius) in m."""
-    for hedge in layout.hedges:
-        for at in np.arange(2.0, hedge.length, 3.4):
-            spot = hedge.interpolate(at)
-            if rng.uniform() < 0.85:
-                layout.trees.append(
-                    (spot.x + rng.normal(0, 0.7), spot.y + rng.normal(0, 0.7), rng.uniform(2.2, 4.4))
-                )
-    bank = layout.river.boundary
-    for at in np.arange(0.0, bank.length, 4.5):
-        spot = bank.interpolate(at)
-        if math.sin(at / 41.0) + math.sin(at / 17.3) + rng.normal(0, 0.5) > 0.55:
-            layout.trees.append((spot.x + rng.normal(0, 4), spot.y + rng.normal(0, 4), rng.uniform(2.5, 5.5)))
-    for village in layout.villages:
-        left, top, right, bottom = village.outline.bounds
-        for _ in range(int(village.outline.area / 260)):
-            layout.trees.append((rng.uniform(left, right), rng.uniform(top, bottom), rng.uniform(1.8, 4.2)))
-    for street in layout.streets:
-        if street.kind in ("main", "lane") and rng.uniform() < 0.3:
-            reach = street.width / 2 + 3.5
-            for side in (
-                street.line.parallel_offset(reach, "left"),
-                street.line.parallel_offset(reach, "right"),
-            ):
-                for at in np.arange(rng.uniform(0, 9), side.length, rng.uniform(9, 14)):
-                    spot = side.interpolate(at)
-                    layout.trees.append((spot.x, spot.y, rng.uniform(2.2, 3.6)))
+    """Trees (x, y, radius in m) wherever people or the river let them grow, none on roads or roofs."""
+    trees = [
+        *hedge_trees(layout, rng),
+        *river_trees(layout, rng),
+        *garden_trees(layout, rng),
+        *avenue_trees(layout, rng),
+    ]
     keep_clear = shapely.union_all(
         [street.line.buffer(street.width / 2) for street in layout.streets]
         + [house.outline.buffer(1.0) for house in layout.buildings]
     )
     shapely.prepare(keep_clear)
-    spots = shapely.points(np.array([tree[:2] for tree in layout.trees]).reshape(-1, 2))
-    blocked = shapely.dwithin(keep_clear, spots, 1.6)
-    layout.trees = [tree for tree, bad in zip(layout.trees, blocked, strict=True) if not bad]
+    blocked = shapely.dwithin(
+        keep_clear, shapely.points(np.array([tree[:2] for tree in trees]).reshape(-1, 2)), 1.6
+    )
+    layout.trees = [tree for tree, bad in zip(trees, blocked, strict=True) if not bad]
+
+
+def hedge_trees(layout: Layout, rng: Rng) -> Iterator[Tree]:
+    """Shoulder to shoulder, with a gap here and there."""
+    for hedge in layout.hedges:
+        for at in np.arange(2.0, hedge.length, 3.4):
+            spot = hedge.interpolate(at)
+            if rng.uniform() < 0.85:
+                yield spot.x + rng.normal(0, 0.7), spot.y + rng.normal(0, 0.7), rng.uniform(2.2, 4.4)
+
+
+def river_trees(layout: Layout, rng: Rng) -> Iterator[Tree]:
+    """In groups along both banks."""
+    bank = layout.river.boundary
+    for at in np.arange(0.0, bank.length, 4.5):
+        spot = bank.interpolate(at)
+        if math.sin(at / 41.0) + math.sin(at / 17.3) + rng.normal(0, 0.5) > 0.55:
+            yield spot.x + rng.normal(0, 4), spot.y + rng.normal(0, 4), rng.uniform(2.5, 5.5)
+
+
+def garden_trees(layout: Layout, rng: Rng) -> Iterator[Tree]:
+    """Scattered in and around the villages."""
+    for village in layout.villages:
+        left, top, right, bottom = village.outline.bounds
+        for _ in range(int(village.outline.area / 260)):
+            yield rng.uniform(left, right), rng.uniform(top, bottom), rng.uniform(1.8, 4.2)
+
+
+def avenue_trees(layout: Layout, rng: Rng) -> Iterator[Tree]:
+    """In rows on both sides of some roads."""
+    for street in layout.streets:
+        if street.kind in ("main", "lane") and rng.uniform() < 0.3:
+            reach = street.width / 2 + 3.5
+            sides = [street.line.parallel_offset(reach, side) for side in ("left", "right")]
+            for side in sides:
+                for at in np.arange(rng.uniform(0, 9), side.length, rng.uniform(9, 14)):
+                    spot = side.interpolate(at)
+                    yield spot.x, spot.y, rng.uniform(2.2, 3.6)
