@@ -13,6 +13,8 @@ import numpy as np
 from numpy.typing import NDArray
 from pyproj import CRS, Geod, Transformer
 
+from rssegment.errors import InputError
+
 __all__ = ["LonLatRings", "ring_areas", "ring_lengths", "to_lonlat"]
 
 Float = NDArray[np.float64]
@@ -61,11 +63,16 @@ def _transformers(crs: str) -> tuple[CRS, Transformer, Transformer]:
     )
 
 
-def to_lonlat(xy: Float, offsets: Int64, crs: str, pixel: float, tolerance: float = 0.1) -> LonLatRings:
+def to_lonlat(xy: Float, offsets: Int64, crs: str, pixel: float, tolerance: float = 0.02) -> LonLatRings:
     """WGS 84 longitude and latitude of closed rings, whose inside is on the left, or on the right for all holes.
 
     ``xy`` (N, 2): points of rings ``offsets`` (R + 1,) in ``crs`` (WKT or anything pyproj reads); ``pixel``: side of a
     pixel in CRS units. No edge of the result is further than ``tolerance`` px from the scene's edge.
+
+    Raises
+    ------
+    InputError
+        A point is outside what ``crs`` can express.
     """
     source, forward, backward = _transformers(crs)
     if source.is_geographic:  # edges are straight already; longitudes beyond 180 are meant
@@ -73,11 +80,23 @@ def to_lonlat(xy: Float, offsets: Int64, crs: str, pixel: float, tolerance: floa
         degrees = xy[:, 0] * np.degrees(source.axis_info[0].unit_conversion_factor)
         lon = lon + 360.0 * np.round((degrees - lon) / 360.0)
         return _finish(xy, lon, lat, offsets, np.diff(lon, prepend=lon[:1]))
-    curve = _Curve(forward, backward, pixel, tolerance)
+    if not xy.size:
+        return LonLatRings(xy, np.empty(0), np.empty(0), offsets, np.empty(0, np.int64))
+    curve = _Curve(crs, forward, backward, pixel, tolerance)
     xy, offsets = curve.through_poles(xy, offsets)
     xy, lon, lat, offsets = curve.densify(xy, offsets)
     xy, lon, lat, offsets, steps = _open_poles(xy, lon, lat, offsets)
     return _finish(xy, lon, lat, offsets, steps)
+
+
+def _check_finite(xy: Float, lon: Float, lat: Float, crs: str) -> None:
+    lost = ~(np.isfinite(lon) & np.isfinite(lat))
+    if lost.any():
+        x, y = xy[np.argmax(lost)]
+        raise InputError(
+            f"x {x:g}, y {y:g} has no longitude and latitude in {CRS.from_user_input(crs).name}; "
+            "the raster's CRS or transform is wrong, or it reaches beyond where that CRS is defined"
+        )
 
 
 def _finish(xy: Float, lon: Float, lat: Float, offsets: Int64, steps: Float) -> LonLatRings:
@@ -101,6 +120,7 @@ def _wrapped(degrees: Float) -> Float:
 
 @dataclass(frozen=True)
 class _Curve:
+    crs: str
     forward: Transformer
     backward: Transformer
     pixel: float
@@ -113,6 +133,7 @@ class _Curve:
     def densify(self, xy: Float, offsets: Int64) -> tuple[Float, Float, Float, Int64]:
         """Halves edges until each is near enough to its chord in longitude and latitude."""
         lon, lat = self.lonlat(xy)
+        _check_finite(xy, lon, lat, self.crs)
         edge = _edge_starts(offsets)
         edge = edge[self._suspect(xy, lon, lat, edge)]
         for _ in range(_MAX_SPLITS):
@@ -137,8 +158,9 @@ class _Curve:
         slope = np.radians(np.minimum(np.maximum(np.abs(lat[edge]), np.abs(lat[edge + 1])), _POLE))
         across = _wrapped(lon[edge + 1] - lon[edge]) * np.cos(slope)
         metres = 111_000 * np.hypot(lat[edge + 1] - lat[edge], across)
-        bent: NDArray[np.bool_] = length * metres * (1 + np.tan(slope)) * 10 > self.tolerance * 8 * 6.4e6
-        return bent | (length > 64) | ~np.isfinite(metres)
+        suspect: NDArray[np.bool_] = length * metres * (1 + np.tan(slope)) * 10 > self.tolerance * 8 * 6.4e6
+        suspect |= length > 64
+        return suspect
 
     def _bends(self, xy: Float, lon: Float, lat: Float, edge: Int64) -> NDArray[np.bool_]:
         """Whether the chord, brought back to the CRS, leaves the edge by more than the tolerance."""
@@ -164,7 +186,10 @@ class _Curve:
         """Splits edges that run through a pole at the pole itself, where longitude jumps."""
         for lat in (-90.0, 90.0):
             pole = np.array(self.backward.transform(0.0, lat))
-            if not np.isfinite(pole).all() or abs(self.lonlat(pole[None])[1][0] - lat) > 1e-6:
+            x, y = xy.T
+            if not (x.min() <= pole[0] <= x.max() and y.min() <= pole[1] <= y.max()):
+                continue  # not here, or not in this CRS at all
+            if abs(self.lonlat(pole[None])[1][0] - lat) > 1e-6:
                 continue
             if np.hypot(*(np.array(self.backward.transform(90.0, lat)) - pole)) > self.pixel:
                 continue  # the pole is a line in this CRS, not a point

@@ -15,7 +15,6 @@ from rssegment.vector.regions import Regions
 __all__ = ["CONFIDENCE_ONE", "attributes", "ground_size"]
 
 CONFIDENCE_ONE = 254  # value of a confidence raster that means probability 1; 255 is no data
-_TOLERANCE = 0.02  # px; edges nearer to their chord than this give areas right to 1e-7
 _MAX_LISTED = 20
 
 Float = NDArray[np.float64]
@@ -40,23 +39,25 @@ class ClassTree(Protocol):
     def node(self, key: int) -> Any: ...
 
 
-def ground_size(regions: Regions, affine: Affine, crs: str) -> tuple[Float, Float]:
-    """(R,) area in m² and (R,) perimeter in m on the WGS 84 ellipsoid, holes taken off the area.
+def ground_size(
+    regions: Regions, affine: Affine, crs: str, *, perimeter: bool = False
+) -> tuple[Float, Float | None]:
+    """(R,) area in m² and, where asked for, (R,) perimeter in m, on the WGS 84 ellipsoid.
 
-    Edges are followed as the CRS draws them. Perimeters include those of holes.
+    Edges are followed as the CRS draws them. Holes are taken off the area; the perimeter includes theirs.
     Law: areas of regions that fill the scene add up to the scene's.
     """
     if not len(regions):
-        return np.zeros(0), np.zeros(0)
+        return np.zeros(0), np.zeros(0) if perimeter else None
     pixel = float(np.sqrt(abs(affine.determinant)))
     corners = regions.world(affine)
     offsets = regions.corner_offsets
     if affine.determinant > 0:  # rows run up or columns run left: rings are mirrored
         corners = _reversed_rings(corners, offsets)
-    rings = to_lonlat(corners, offsets, crs, pixel, _TOLERANCE)
+    rings = to_lonlat(corners, offsets, crs, pixel)
     first_ring = regions.ring_offsets[regions.part_offsets[:-1]]
     areas = np.add.reduceat(ring_areas(rings, crs), first_ring)
-    return areas, np.add.reduceat(ring_lengths(rings), first_ring)
+    return areas, np.add.reduceat(ring_lengths(rings), first_ring) if perimeter else None
 
 
 def _reversed_rings(points: Float, offsets: NDArray[np.int64]) -> Float:
@@ -97,9 +98,11 @@ def attributes(
         "pixels": regions.pixels,
     }
     unknown = np.full(len(regions), np.nan)
-    area, length = (unknown, unknown) if crs is None else ground_size(regions, affine, crs)
+    area, length = (
+        (unknown, unknown) if crs is None else ground_size(regions, affine, crs, perimeter=perimeter)
+    )
     columns["area_m2"] = np.round(area, 2)
-    if perimeter:
+    if perimeter and length is not None:
         columns["perimeter_m"] = np.round(length, 2)
     return columns
 

@@ -1,0 +1,151 @@
+"""Polygons of a scene as RFC 7946 wants them: WGS 84, right-handed, cut at the antimeridian, closed over the poles."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+from itertools import pairwise
+
+import numpy as np
+import shapely
+from numpy.typing import NDArray
+from pyproj import CRS
+
+from rssegment.geodesy import LonLatRings, to_lonlat
+
+__all__ = ["Coordinates", "decimals_for", "lonlat_coordinates", "plain_coordinates"]
+
+Int64 = NDArray[np.int64]
+PLAIN_DECIMALS = 3
+
+
+@dataclass(frozen=True, eq=False)
+class Coordinates:
+    """Rings in whole units of ``10**-decimals``: ``points`` (N, 2) (x, y); offsets of ``rings`` into points, of
+    ``polygons`` into rings, of ``features`` into polygons. Exteriors run anticlockwise, holes clockwise."""
+
+    points: Int64
+    rings: Int64
+    polygons: Int64
+    features: Int64
+    decimals: int
+
+
+def decimals_for(crs: str, pixel: float) -> int:
+    """Decimals of a degree that place a corner to a hundredth of a ``pixel`` (CRS units) or better; 7 to 9."""
+    system = CRS.from_user_input(crs)
+    factor = system.axis_info[0].unit_conversion_factor
+    degrees = math.degrees(pixel * factor) if system.is_geographic else pixel * factor / 111_320
+    return min(9, max(7, math.ceil(-math.log10(degrees / 100))))
+
+
+def plain_coordinates(polygons: NDArray[np.object_]) -> Coordinates:
+    """The polygons' own coordinates to a thousandth."""
+    parts, owner = _oriented_parts(polygons)
+    return _gathered(parts, owner, len(polygons), 10**PLAIN_DECIMALS, PLAIN_DECIMALS)
+
+
+def lonlat_coordinates(polygons: NDArray[np.object_], crs: str, pixel: float) -> Coordinates:
+    """Longitude and latitude of ``polygons`` (F,) in ``crs``, whose pixels have sides of ``pixel`` CRS units.
+
+    Every vertex goes where it would go in any other polygon, so neighbours keep sharing their vertices.
+    """
+    decimals = decimals_for(crs, pixel)
+    unit = 10**decimals
+    parts, owner = _oriented_parts(polygons)
+    _, xy, (ring_offsets, part_offsets) = shapely.to_ragged_array(parts, include_z=False)
+    rings = to_lonlat(xy, ring_offsets.astype(np.int64), crs, pixel)
+    part_offsets = part_offsets.astype(np.int64)
+    points = np.rint(np.column_stack([rings.lon, rings.lat]) * unit).astype(np.int64)
+    across = _shift_into_range(points, rings, 180 * unit)
+    ring_owner = np.repeat(np.arange(len(parts)), np.diff(part_offsets))
+    cut = np.unique(ring_owner[across])
+    if not cut.size:
+        features = np.searchsorted(owner, np.arange(len(polygons) + 1))
+        return Coordinates(points, rings.offsets, part_offsets, features, decimals)
+    whole = np.flatnonzero(~np.isin(np.arange(len(parts)), cut))
+    pieces, piece_owner = [], []
+    for part in cut:
+        span = range(part_offsets[part], part_offsets[part + 1])
+        own = [points[rings.offsets[ring] : rings.offsets[ring + 1]] for ring in span]
+        split = _split(own, rings.winding[span.start : span.stop], 180 * unit)
+        pieces += split
+        piece_owner += [owner[part]] * len(split)
+    kept = shapely.from_ragged_array(
+        shapely.GeometryType.POLYGON, points.astype(np.float64), (rings.offsets, part_offsets)
+    )[whole]
+    everything = np.concatenate([kept, np.array(pieces, object)])
+    owners = np.concatenate([owner[whole], np.array(piece_owner, np.int64)])
+    order = np.argsort(owners, kind="stable")
+    return _gathered(everything[order], owners[order], len(polygons), 1, decimals)
+
+
+def _oriented_parts(polygons: NDArray[np.object_]) -> tuple[NDArray[np.object_], Int64]:
+    parts, owner = shapely.get_parts(shapely.orient_polygons(polygons), return_index=True)
+    return parts, owner.astype(np.int64)
+
+
+def _gathered(parts: NDArray[np.object_], owner: Int64, n: int, unit: int, decimals: int) -> Coordinates:
+    _, xy, (rings, polygons) = shapely.to_ragged_array(parts, include_z=False)
+    points = np.rint(xy * unit).astype(np.int64)
+    features = np.searchsorted(owner, np.arange(n + 1))
+    return Coordinates(points, rings.astype(np.int64), polygons.astype(np.int64), features, decimals)
+
+
+def _shift_into_range(points: Int64, rings: LonLatRings, half: int) -> NDArray[np.bool_]:
+    """Shifts each ring by whole turns into [-half, half]; returns (R,) which of them can't be."""
+    starts = rings.offsets[:-1]
+    low, high = np.minimum.reduceat(points[:, 0], starts), np.maximum.reduceat(points[:, 0], starts)
+    turns = (low + half) // (2 * half)
+    points[:, 0] -= np.repeat(2 * half * turns, np.diff(rings.offsets))
+    stuck: NDArray[np.bool_] = (high - 2 * half * turns > half) | (rings.winding != 0)
+    return stuck
+
+
+def _split(rings: list[Int64], winding: Int64, half: int) -> list[shapely.Polygon]:
+    """One polygon that crosses the antimeridian or encloses a pole, in pieces within [-half, half].
+
+    Set operations are on whole units, so pieces stay valid as they are written.
+    """
+    box = shapely.box(-half, -half // 2, half, half // 2)
+    area = shapely.Polygon()
+    for k, (ring, turns) in enumerate(zip(rings, winding, strict=True)):
+        covered = _unrolled(_with_crossings(ring, half), int(turns), half, hole=k > 0)
+        inside = shapely.union_all(_areal(shapely.intersection(covered, box, grid_size=1.0)), grid_size=1.0)
+        area = inside if k == 0 else shapely.difference(area, inside, grid_size=1.0)
+    return sorted(shapely.orient_polygons(_areal(area)), key=lambda piece: tuple(piece.bounds))
+
+
+def _areal(geometries: shapely.Geometry | NDArray[np.object_]) -> NDArray[np.object_]:
+    """The polygons alone, without points and lines where only an edge touches the cut."""
+    parts = shapely.get_parts(shapely.get_parts(geometries))
+    polygons: NDArray[np.object_] = parts[shapely.get_type_id(parts) == shapely.GeometryType.POLYGON]
+    return polygons
+
+
+def _unrolled(ring: Int64, turns: int, half: int, *, hole: bool) -> NDArray[np.object_]:
+    """Copies of what ``ring`` encloses, which together cover one whole turn, [-half, half]."""
+    turn = 2 * half
+    if turns == 0:
+        low, high = (int(ring[:, 0].min()) + half) // turn, (int(ring[:, 0].max()) + half - 1) // turn
+        copies = [shapely.Polygon(ring - np.array([k * turn, 0])) for k in range(low, high + 1)]
+        return np.array(copies, object)
+    pole = (half // 2) * (-1 if (turns > 0) == hole else 1)  # a region lies on the left of its rings
+    step = turn if turns > 0 else -turn
+    path = np.concatenate([ring[:-1] + np.array([k * step, 0]) for k in range(-2, 3)])
+    closing = [[path[-1, 0], pole], [path[0, 0], pole]]
+    return np.array([shapely.Polygon(np.concatenate([path, closing]))], object)
+
+
+def _with_crossings(ring: Int64, half: int) -> Int64:
+    """The ring with a point wherever an edge crosses the antimeridian: the same for both of the edge's neighbours."""
+    points: list[Int64] = []
+    for a, b in pairwise(ring):
+        points.append(a)
+        p, q = (a, b) if (a[0], a[1]) <= (b[0], b[1]) else (b, a)
+        first = int((p[0] - half) // (2 * half)) * 2 * half + 3 * half
+        crossed = range(first, int(q[0]), 2 * half)
+        for lon in crossed if p is a else reversed(crossed):
+            lat = p[1] + np.rint((lon - p[0]) / (q[0] - p[0]) * (q[1] - p[1])).astype(np.int64)
+            points.append(np.array([lon, lat]))
+    return np.array([*points, ring[-1]])
