@@ -14,9 +14,10 @@ import numpy as np
 import rasterio
 import torch
 from rasterio.enums import Resampling
+from safetensors.torch import load_file
 from torch.nn import functional as F
 
-from rssegment.model import BandSpec, ModelSpec, save_bundle
+from rssegment.model import BandSpec, Bundle, ModelSpec, save_bundle
 from rssegment.model.architectures.enet import ENet
 from rssegment.taxonomy import Taxonomy
 
@@ -24,7 +25,7 @@ BANDS = {"rgb": ("red", "green", "blue"), "rgbn": ("red", "green", "blue", "nir"
 TREE = Taxonomy.load("flair")
 LEAVES = tuple(TREE.leaf_codes.tolist())  # in the order of the output channels
 IGNORED, SAME = (14, 15, 16, 17, 19), {18: 1}  # codes that hardly occur; a greenhouse counts as a building
-SHRINK, PATCH, BATCH, PEAK = 2, 256, 6, 4e-3  # 0.2 m -> 0.4 m; px; patches; highest learning rate
+SHRINK, PATCH, BATCH, PEAK = 2, 256, 4, 4e-3  # 0.2 m -> 0.4 m; px; patches; highest learning rate
 
 Tile = tuple[np.ndarray, np.ndarray]  # bands (C, H, W) uint8, channel numbers (H, W) int64, -1 to ignore
 
@@ -35,6 +36,7 @@ def main() -> None:
     parser.add_argument("out", type=Path, help="folder of the new bundle")
     parser.add_argument("--bands", choices=BANDS, default="rgb")
     parser.add_argument("--minutes", type=float, default=10)
+    parser.add_argument("--start", default="demo", help="bundle of an ENet whose weights to start from")
     parser.add_argument("--threads", type=int, default=torch.get_num_threads())
     args = parser.parse_args()
     torch.set_num_threads(args.threads)
@@ -44,10 +46,9 @@ def main() -> None:
         parser.error(f"no *_train.tif in {args.data}")
     pixels = np.concatenate([bands[:, ::7, ::7].reshape(len(names), -1) for bands, _ in tiles], axis=1)
     mean, std = pixels.mean(1), pixels.std(1)
-    net = train(tiles, mean, std, args.minutes * 60)
-    scores = validate(
-        net, [read(path, len(names)) for path in sorted(args.data.glob("*_val.tif"))], mean, std
-    )
+    net = train(begin(args.start, len(names)), tiles, mean, std, args.minutes * 60)
+    unseen = [read(path, len(names)) for path in sorted(args.data.glob("*_val.tif"))]
+    scores = validate(net, unseen, mean, std)
     spec = ModelSpec(
         name=f"flair-{args.bands}",
         title=f"FLAIR land cover, {args.bands}, trained for {args.minutes:g} minutes",
@@ -80,21 +81,29 @@ def read(path: Path, bands: int) -> Tile:
     return pixels, channels[codes]
 
 
-def train(tiles: list[Tile], mean: np.ndarray, std: np.ndarray, seconds: float) -> ENet:
-    """Cross-entropy and AdamW; the learning rate rises for a tenth of the time and falls as a cosine."""
+def begin(bundle: str, bands: int) -> ENet:
+    """A new ENet with every weight of ``bundle`` that fits: edges and textures need not be learned again."""
     torch.manual_seed(0)
+    net = ENet(bands, len(LEAVES), drop=0.02)
+    own, other = net.state_dict(), load_file(Bundle.open(bundle).weights)
+    net.load_state_dict(own | {k: v for k, v in other.items() if k in own and own[k].shape == v.shape})
+    return net.to(memory_format=torch.channels_last)
+
+
+def train(net: ENet, tiles: list[Tile], mean: np.ndarray, std: np.ndarray, seconds: float) -> ENet:
+    """Cross-entropy and AdamW; the learning rate rises for a tenth of the time and falls as a cosine."""
     rng = np.random.default_rng(0)
-    net = ENet(len(mean), len(LEAVES), drop=0.02).to(memory_format=torch.channels_last)
     optimizer = torch.optim.AdamW(net.parameters(), lr=PEAK, weight_decay=1e-2)
-    counts = sum(np.bincount(labels[labels >= 0], minlength=len(LEAVES)) for _, labels in tiles)
-    weights = torch.tensor(np.clip((counts.mean() / np.maximum(counts, 1)) ** 0.25, 0.5, 2.0)).float()
+    area = np.array([labels.size for _, labels in tiles])
     start, step, losses = time.monotonic(), 0, []
     while (done := (time.monotonic() - start) / seconds) < 1:
         rate = min(done / 0.1, 0.5 + 0.5 * np.cos(np.pi * max(0.0, done - 0.1) / 0.9)) * PEAK
         optimizer.param_groups[0]["lr"] = max(rate, 1e-6)
-        images, labels = zip(*(sample(tiles, rng) for _ in range(BATCH)), strict=True)
+        images, labels = zip(
+            *(sample(*tiles[k], rng) for k in rng.choice(len(tiles), BATCH, p=area / area.sum())), strict=True
+        )
         logits = net(normalise(np.stack(images), mean, std))  # (B, classes, PATCH, PATCH)
-        loss = F.cross_entropy(logits, torch.from_numpy(np.stack(labels)), weights, ignore_index=-1)
+        loss = F.cross_entropy(logits, torch.from_numpy(np.stack(labels)), ignore_index=-1)
         optimizer.zero_grad()
         loss.backward()
         optimizer.step()
@@ -104,18 +113,17 @@ def train(tiles: list[Tile], mean: np.ndarray, std: np.ndarray, seconds: float) 
     return net.eval()
 
 
-def sample(tiles: list[Tile], rng: np.random.Generator) -> Tile:
-    """A patch in one of eight poses under another light."""
-    image, labels = tiles[
-        rng.choice(len(tiles), p=np.array([t[1].size for t in tiles]) / sum(t[1].size for t in tiles))
-    ]
-    row, col = rng.integers(0, np.array(labels.shape) - PATCH + 1)
-    part = np.s_[..., row : row + PATCH, col : col + PATCH]
+def sample(image: np.ndarray, labels: np.ndarray, rng: np.random.Generator) -> Tile:
+    """A patch in one of eight poses under another light; half of them around a pixel of a random class."""
+    corner = rng.integers(0, np.array(labels.shape) - PATCH + 1)
+    spots = np.stack([rng.integers(0, n, 20_000) for n in labels.shape])  # rows, cols
+    hits = np.flatnonzero(labels[*spots] == rng.choice(len(LEAVES)))
+    if len(hits) and rng.uniform() < 0.5:
+        corner = np.clip(spots[:, hits[0]] - PATCH // 2, 0, np.array(labels.shape) - PATCH)
+    part = np.s_[..., corner[0] : corner[0] + PATCH, corner[1] : corner[1] + PATCH]
     turns, mirror = rng.integers(4), (1, -1)[rng.integers(2)]
-    image, labels = (
-        np.rot90(image[part], turns, (1, 2))[..., ::mirror],
-        np.rot90(labels[part], turns)[:, ::mirror],
-    )
+    image = np.rot90(image[part], turns, (1, 2))[..., ::mirror]
+    labels = np.rot90(labels[part], turns)[:, ::mirror]
     light = rng.uniform(0.8, 1.2) * rng.uniform(0.95, 1.05, (len(image), 1, 1))
     return np.clip(image * light + rng.uniform(-12, 12), 0, 255).astype(np.float32), labels
 
