@@ -42,7 +42,6 @@ class PixelRows:
         self._cols = reflect(np.arange(self._first, self._first + width), lattice.shape[1])
         self._left, self._right = int(self._cols.min()), int(self._cols.max()) + 1
         self._cols -= self._left
-        self._plain = bool((np.diff(self._cols) == 1).all())  # nothing is mirrored
         self._top = self._stop = 0  # the scene's rows that are held
         self._values = np.empty((len(fill), 0, self._right - self._left), np.float32)
         self._valid = np.empty((0, self._right - self._left), bool)
@@ -62,14 +61,15 @@ class PixelRows:
         part = self._lattice.box((row, col)).clip(Box.of(self._lattice.shape))
         return bool(self._valid[part.shift(-self._top, -self._left).slices].any())
 
-    def patch(self, row: int, col: int) -> NDArray[np.float32]:
-        """Values (C, patch, patch) of a patch of the current row."""
-        del row
+    def patch(self, col: int) -> NDArray[np.float32]:
+        """Values (C, patch, patch) of the ``col``-th patch of the current row."""
         at = self._lattice.start(col) - self._first
         cols = self._cols[at : at + self._lattice.patch]
-        if self._plain and self._rows[-1] - self._rows[0] == len(self._rows) - 1:
-            return self._values[:, self._rows[0] : self._rows[-1] + 1, cols[0] : cols[-1] + 1]
-        return self._values[:, self._rows[:, None], cols[None, :]]
+        # slices where nothing is mirrored: they copy nothing
+        columns = slice(cols[0], cols[-1] + 1) if _plain(cols) else cols
+        rows = slice(self._rows[0], self._rows[-1] + 1) if _plain(self._rows) else self._rows
+        values: NDArray[np.float32] = self._values[:, :, columns][:, rows]
+        return values
 
     def take_valid(self, height: int) -> NDArray[np.bool_]:
         """Validity (height, w) of the core's next rows."""
@@ -100,3 +100,8 @@ class PixelRows:
             self._kept.append(valid[rows, new.col - box.col : new.stop_col - box.col].copy())
             self._kept_stop = new.stop_row
         return values, valid
+
+
+def _plain(indices: NDArray[np.int64]) -> bool:
+    """Whether mirrored indices, which go up or down by one, only go up."""
+    return bool(indices[-1] - indices[0] == len(indices) - 1)

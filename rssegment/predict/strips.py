@@ -85,7 +85,7 @@ def _patches(
         pixels.advance(row)
         for col in _columns(lattice, core, window):
             if pixels.any_valid(row, col):
-                yield (row, col), pixels.patch(row, col)
+                yield (row, col), pixels.patch(col)
 
 
 class _Canvas:
@@ -122,11 +122,12 @@ class _Canvas:
             yield Strip(box, self._take(height), pixels.take_valid(height))
 
     def _take(self, height: int) -> NDArray[np.float32]:
-        done = self._sums[:, :height].clone().cpu().numpy()
-        self._sums = torch.roll(self._sums, -height, 1) if height < self._sums.shape[1] else self._sums
-        self._sums[:, self._sums.shape[1] - height :] = 0
+        done, rest = self._sums[:, :height], self._sums[:, height:]
+        self._sums = torch.zeros_like(self._sums)
+        self._sums[:, : rest.shape[1]] = rest
         self._row += height
-        return done
+        result: NDArray[np.float32] = done.cpu().numpy()
+        return result
 
     def _weights(self, axis: int, k: int) -> NDArray[np.float32]:
         return axis_weights(self._lattice, axis, k, self._window)

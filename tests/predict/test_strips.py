@@ -232,14 +232,14 @@ def test_a_core_outside_the_scene_is_refused() -> None:
             list(predict_strips(make_scene((64, 64)).read, PatchLattice((64, 64), 32, 0), core, MODEL))
 
 
-def test_a_smp_network_keeps_the_law() -> None:
-    """Real convolutions of many shapes, whose kernels oneDNN chooses."""
+@pytest.mark.parametrize("architecture", ["enet", "smp:Unet"])
+def test_real_networks_keep_the_law(architecture: str) -> None:
+    """Convolutions of many shapes, whose kernels oneDNN chooses."""
     from rssegment.model import create_architecture
 
     torch.manual_seed(0)
-    net = create_architecture(
-        "smp:Unet", 3, len(LEAVES), encoder_name="resnet18", decoder_channels=[64, 32, 16, 16, 8]
-    )
+    options: dict[str, Any] = {"encoder_name": "resnet18", "decoder_channels": [64, 32, 16, 16, 8]}
+    net = create_architecture(architecture, 3, len(LEAVES), **({} if architecture == "enet" else options))
     model = Model(net.eval().requires_grad_(False), make_spec(64), LEAVES)
     scene = make_scene((200, 150))
     lattice = PatchLattice(scene.shape, 64, 16)
