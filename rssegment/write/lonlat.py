@@ -132,9 +132,15 @@ def _unrolled(ring: Int64, turns: int, half: int, *, hole: bool) -> NDArray[np.o
         return np.array(copies, object)
     pole = (half // 2) * (-1 if (turns > 0) == hole else 1)  # a region lies on the left of its rings
     step = turn if turns > 0 else -turn
-    path = np.concatenate([ring[:-1] + np.array([k * step, 0]) for k in range(-2, 3)])
-    closing = [[path[-1, 0], pole], [path[0, 0], pole]]
-    return np.array([shapely.Polygon(np.concatenate([path, closing]))], object)
+    nearest = int(
+        np.argmin(np.abs(ring[:-1, 1] - pole))
+    )  # from here, the way to the pole crosses no boundary
+    once = np.concatenate([ring[nearest:-1], ring[:nearest] + np.array([step, 0])])
+    path = np.concatenate([once + np.array([k * step, 0]) for k in range(-2, 3)])
+    ends = np.array(
+        [once[0] + np.array([3 * step, 0]), [once[0, 0] + 3 * step, pole], [once[0, 0] - 2 * step, pole]]
+    )
+    return np.array([shapely.Polygon(np.concatenate([path, ends]))], object)
 
 
 def _with_crossings(ring: Int64, half: int) -> Int64:
