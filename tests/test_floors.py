@@ -16,7 +16,6 @@ FLOORS = {
     "errors": 0,
     "taxonomy": 1,
     "grid": 1,
-    "geodesy": 1,
     "config": 1,
     "geodesy": 1,
     "model": 2,
@@ -46,7 +45,9 @@ def imports(path: Path) -> Iterator[str]:
     for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
         if isinstance(node, ast.ImportFrom):
             assert node.level == 0, f"{path}: relative import"
-            if node.module and node.module.split(".")[0] == FACE:
+            if node.module == FACE:
+                yield from (f"{FACE}.{alias.name}" if alias.name in FLOORS else FACE for alias in node.names)
+            elif node.module and node.module.split(".")[0] == FACE:
                 yield node.module
         elif isinstance(node, ast.Import):
             yield from (alias.name for alias in node.names if alias.name.split(".")[0] == FACE)

@@ -14,6 +14,7 @@ from rssegment.errors import SettingsError
 
 __all__ = ["connect", "local_cluster"]
 
+START_SECONDS = 120
 _QUIET = 40  # logging.ERROR: workers report through their results
 
 
@@ -40,6 +41,7 @@ def local_cluster(workers: int, threads: int, memory: int) -> Iterator[Client]:
     """
     limit = max(1, memory // workers)
     with _start(workers, threads, limit) as cluster, Client(cluster) as client:
+        client.wait_for_workers(workers, timeout=START_SECONDS)
         yield client
 
 

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import shutil
 import time
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager, nullcontext
+from collections.abc import Callable, Generator, Iterator, Sequence
+from contextlib import closing, contextmanager, nullcontext
 from datetime import UTC, datetime
 from pathlib import Path
 
@@ -152,24 +152,25 @@ def _run(plan: Plan, cluster: Client | None, progress: Progress | None) -> Work:
         return _collect(plan, run_on_cluster(own, run_block, plan, plan.blocks, forward), progress)
 
 
-def _collect(plan: Plan, outcomes: Iterator[Outcome], progress: Progress | None) -> Work:
+def _collect(plan: Plan, outcomes: Generator[Outcome, None, None], progress: Progress | None) -> Work:
     """Gathers outcomes as they come; keeps a VRT of what there is for whoever wants to look meanwhile."""
     done: list[tuple[Block, BlockResult]] = []
     failed: list[tuple[Block, str]] = []
     pixels, last = 0, time.monotonic()
-    for block, outcome in outcomes:
-        if isinstance(outcome, StorageError):
-            raise outcome
-        if isinstance(outcome, Exception):
-            failed.append((block, f"{type(outcome).__name__}: {outcome}"))
-        else:
-            done.append((block, outcome))
-        pixels += block.core.size
-        if progress:
-            progress("segment", len(done) + len(failed), len(plan.blocks), pixels)
-        if time.monotonic() - last > SECONDS_BETWEEN_VRTS:
-            Work.of(done, failed).write_vrts(plan)
-            last = time.monotonic()
+    with closing(outcomes):  # whatever happens here, no block is left running
+        for block, outcome in outcomes:
+            if isinstance(outcome, StorageError):
+                raise outcome
+            if isinstance(outcome, Exception):
+                failed.append((block, f"{type(outcome).__name__}: {outcome}"))
+            else:
+                done.append((block, outcome))
+            pixels += block.core.size
+            if progress:
+                progress("segment", len(done) + len(failed), len(plan.blocks), pixels)
+            if time.monotonic() - last > SECONDS_BETWEEN_VRTS:
+                Work.of(done, failed).write_vrts(plan)
+                last = time.monotonic()
     return _checked(plan, Work.of(done, failed))
 
 

@@ -213,7 +213,7 @@ def make_plan(
     down, across = (spec.ground_resolution / metres for metres in scene.ground_resolution)
     demand = Demand(spec, batch, (down, across), settings.in_flight)
     resources = choose(settings, demand, _shape(scene.geobox), device, workers)
-    return Plan(
+    plan = Plan(
         scene=scene,
         bundle=bundle.path.absolute(),
         bundle_id=bundle.fingerprint,
@@ -226,6 +226,8 @@ def make_plan(
         resources=resources,
         notes=(*scene.warnings, *fit.notes),
     )
+    _ = plan.lattice, plan.blocks  # what they refuse is refused here, not in every block
+    return plan
 
 
 def facts_of(scene: Scene, options: SceneOptions) -> SceneFacts:

@@ -13,16 +13,17 @@ from importlib.metadata import version
 from pathlib import Path
 from typing import Any, Self
 
+import numpy as np
 import shapely
-import shapely.geometry
 
 from rssegment.errors import OutputError
-from rssegment.grid import Block
+from rssegment.grid import Block, Box
 from rssegment.run.planning import Plan
-from rssegment.run.regions import write_regions
+from rssegment.run.regions import pixel_size, write_regions
 from rssegment.run.store import BlockResult, Store, read_json
 from rssegment.vector import BlockTrace, join
-from rssegment.write.atomic import write_bytes
+from rssegment.write.atomic import staged, write_bytes
+from rssegment.write.geojson import write_geojson
 from rssegment.write.rasters import confidence_kind, label_kind, write_cog, write_vrt
 
 __all__ = ["Products", "Result", "Work", "read_result", "write_products"]
@@ -186,16 +187,26 @@ def _write_missing(plan: Plan, work: Work) -> tuple[dict[str, Any], ...]:
     if not work.failed:
         path.unlink(missing_ok=True)
         return ()
-    features = []
-    for block, reason in work.failed:
-        outline = plan.geobox[block.core.slices].extent.to_crs(
-            "EPSG:4326", resolution="auto", check_and_fix=True
-        )
-        geometry = shapely.geometry.mapping(shapely.geometry.polygon.orient(outline.geom))
-        properties = {"block": block.name, "reason": reason, "pixels": block.core.size}
-        features.append({"type": "Feature", "geometry": geometry, "properties": properties})
-    write_bytes(path, json.dumps({"type": "FeatureCollection", "features": features}).encode())
-    return tuple(feature["properties"] for feature in features)
+    corners = [_corners(block.core) for block, _ in work.failed]
+    outlines = shapely.polygons([[plan.geobox.affine * (col, row) for row, col in ring] for ring in corners])
+    columns = {
+        "block": np.array([block.name for block, _ in work.failed], object),
+        "reason": np.array([reason for _, reason in work.failed], object),
+        "pixels": np.array([block.core.size for block, _ in work.failed]),
+    }
+    with staged(path) as temporary:
+        write_geojson(temporary, [(outlines, columns)], str(plan.geobox.crs), pixel_size(plan.geobox))
+    rows = zip(*(values.tolist() for values in columns.values()), strict=True)
+    return tuple(dict(zip(columns, row, strict=True)) for row in rows)
+
+
+def _corners(box: Box) -> list[tuple[int, int]]:
+    return [
+        (box.row, box.col),
+        (box.stop_row, box.col),
+        (box.stop_row, box.stop_col),
+        (box.row, box.stop_col),
+    ]
 
 
 def _write_record(products: Products, result: Result) -> None:

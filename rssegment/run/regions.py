@@ -16,7 +16,7 @@ from rssegment.vector.attributes import attributes
 from rssegment.write.atomic import staged
 from rssegment.write.geojson import Features, write_geojson
 
-__all__ = ["ClassTree", "write_regions"]
+__all__ = ["ClassTree", "pixel_size", "write_regions"]
 
 
 class ClassTree(Protocol):
@@ -40,7 +40,7 @@ def write_regions(
     for path in paths.values():
         tally.clear()
         with staged(path) as temporary:
-            write_geojson(temporary, _features(regions, geobox, taxonomy, tally), crs, _pixel(geobox))
+            write_geojson(temporary, _features(regions, geobox, taxonomy, tally), crs, pixel_size(geobox))
     return tally.counts()
 
 
@@ -53,7 +53,7 @@ def _features(regions: Regions, geobox: GeoBox, taxonomy: ClassTree, tally: _Tal
         yield chunk.to_shapely(geobox.affine), columns
 
 
-def _pixel(geobox: GeoBox) -> float:
+def pixel_size(geobox: GeoBox) -> float:
     """Side of a pixel in CRS units."""
     return float(np.sqrt(abs(geobox.affine.determinant)))
 

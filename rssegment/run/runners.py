@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Generator, Iterable
 from concurrent.futures import FIRST_COMPLETED, Future, ThreadPoolExecutor, wait
 from itertools import islice
 from typing import Any
@@ -24,7 +24,7 @@ Task = Callable[[Plan, Block], BlockResult]
 FINAL = (InputError, StorageError)
 
 
-def run_serial(task: Task, plan: Plan, blocks: Iterable[Block]) -> Iterator[Outcome]:
+def run_serial(task: Task, plan: Plan, blocks: Iterable[Block]) -> Generator[Outcome, None, None]:
     """Works through ``blocks`` in this process, ``in_flight`` at a time on threads: while one holds the device lease,
     the others read and trace.
     """
@@ -46,7 +46,7 @@ def run_serial(task: Task, plan: Plan, blocks: Iterable[Block]) -> Iterator[Outc
 
 def run_on_cluster(
     client: Client, task: Task, plan: Plan, blocks: Iterable[Block], forward: int | None = None
-) -> Iterator[Outcome]:
+) -> Generator[Outcome, None, None]:
     """Works through ``blocks`` on the workers of ``client``, with a bounded number submitted at any time.
 
     ``forward`` is the number of forward passes that a worker may run side by side on its CPU; by default as many as

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import dataclass, field
-from typing import Self, cast
+from typing import Any, Self, cast
 
 import numpy as np
 from affine import Affine
@@ -27,7 +27,7 @@ class Regions:
     """
 
     id: NDArray[np.int64]
-    code: NDArray[np.uint16]
+    code: NDArray[np.integer[Any]]
     sums: NDArray[np.int64]
     first: NDArray[np.int64]
     part_offsets: NDArray[np.int64]
