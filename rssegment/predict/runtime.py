@@ -87,7 +87,10 @@ def cached_model(bundle: str | Path, device: str = "cpu") -> Model:
         model = _models.get((key, state, device))
         if model is None:
             _settle(device)
-            model = _models[key, state, device] = Bundle.open(bundle).load(device)
+            model = Bundle.open(bundle).load(device)
+            for stale in [k for k in _models if (k[0], k[2]) == (key, device)]:
+                del _models[stale]
+            _models[key, state, device] = model
         return model
 
 
@@ -114,8 +117,9 @@ def set_forward_workers(count: int | None) -> None:
     if count is not None and count < 1:
         raise SettingsError(f"forward workers are {count}; there must be at least 1")
     with _lock:
-        _workers = count
-        _pools.clear()  # blocks at work keep the pool they have
+        if count != _workers:
+            _workers = count
+            _pools.clear()  # blocks at work keep the pool they have
 
 
 class Leased:

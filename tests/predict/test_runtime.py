@@ -102,12 +102,29 @@ def test_only_so_many_forward_passes_at_once() -> None:
     assert leased(first) is first
 
 
+def test_setting_the_same_number_keeps_the_workers() -> None:
+    try:
+        set_forward_workers(2)
+        first = leased(make_model(8))
+        set_forward_workers(2)
+        assert leased(make_model(8))._pool is first._pool
+        set_forward_workers(3)
+        assert leased(make_model(8))._pool is not first._pool
+    finally:
+        set_forward_workers(None)
+
+
 def test_forward_workers_use_one_thread_each() -> None:
-    inside = leased(make_model(8, lambda x: torch.full((1, 4, 8, 8), float(torch.get_num_threads()))))
     seen = []
-    inside.model._network = lambda x: (seen.append(torch.get_num_threads()), x.repeat(1, 2, 1, 1)[:, :4])[1]
-    inside(torch.zeros(1, 3, 8, 8))
-    assert seen == [1]
+
+    def look(x: Any) -> Any:
+        seen.append(torch.get_num_threads())
+        return x.repeat(1, 2, 1, 1)[:, :4]
+
+    model = leased(make_model(8, look))
+    for _ in range(4):
+        model(torch.zeros(1, 3, 8, 8))
+    assert seen == [1] * 4
 
 
 def test_workers_are_checked() -> None:

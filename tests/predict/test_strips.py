@@ -13,7 +13,7 @@ from rssegment.errors import ModelError, SettingsError
 from rssegment.grid import BlockGrid, Box, PatchLattice
 from rssegment.model import Model
 from rssegment.predict import predict_strips, set_forward_workers
-from tests.predict.conftest import LEAVES, ArrayScene, gather, make_model, make_scene, make_spec, plainly
+from tests.predict.conftest import LEAVES, ArrayScene, Net, gather, make_model, make_scene, make_spec, plainly
 
 MODEL = make_model(32)
 
@@ -248,3 +248,18 @@ def test_real_networks_keep_the_law(architecture: str) -> None:
         for core in (Box(0, 0, 64, 64), Box(100, 50, 100, 100), Box(64, 128, 1, 22)):
             found = run(scene, lattice, core, model, batch=batch)
             assert found.probabilities.tobytes() == whole.probabilities[:, *core.slices].tobytes()
+
+
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="no CUDA device here")
+def test_a_gpu_keeps_the_law_and_agrees_with_the_cpu() -> None:
+    torch.manual_seed(0)
+    net = Net().eval().requires_grad_(False)
+    scene = make_scene((150, 170), holes=True)
+    lattice = PatchLattice(scene.shape, 32, 10)
+    on_cpu = run(scene, lattice, Box.of(scene.shape), Model(net, make_spec(32), LEAVES), batch=4)
+    model = Model(net.to("cuda"), make_spec(32), LEAVES, "cuda")
+    whole = run(scene, lattice, Box.of(scene.shape), model, batch=4)
+    np.testing.assert_allclose(whole.probabilities, on_cpu.probabilities, atol=1e-3)
+    core = Box(40, 33, 77, 64)
+    found = run(scene, lattice, core, model, batch=4)
+    assert found.probabilities.tobytes() == whole.probabilities[:, *core.slices].tobytes()
