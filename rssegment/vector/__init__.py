@@ -2,7 +2,9 @@
 
 >>> traces = [trace_block(read(block.core), block.core) for block in blocks]  # doctest: +SKIP
 >>> regions = join(traces)                                                    # doctest: +SKIP
->>> polygons = regions.to_shapely(geobox.affine)                              # doctest: +SKIP
+>>> for chunk in regions.chunks():                                            # doctest: +SKIP
+...     polygons = chunk.to_shapely(geobox.affine)
+...     columns = region_attributes(chunk, taxonomy, geobox.affine, str(geobox.crs))
 """
 
 from __future__ import annotations
@@ -13,11 +15,20 @@ import numpy as np
 from numpy.typing import NDArray
 
 from rssegment.grid import BlockGrid
+from rssegment.vector.attributes import ground_size, region_attributes
 from rssegment.vector.join import join
 from rssegment.vector.regions import Regions
 from rssegment.vector.trace import BlockTrace, trace_block
 
-__all__ = ["BlockTrace", "Regions", "join", "trace_block", "trace_raster"]
+__all__ = [
+    "BlockTrace",
+    "Regions",
+    "ground_size",
+    "join",
+    "region_attributes",
+    "trace_block",
+    "trace_raster",
+]
 
 
 def trace_raster(
