@@ -1,10 +1,11 @@
 """Label rasters to polygons: trace each block, join the seams, attribute the regions.
 
+>>> from rssegment.vector.attributes import attributes
 >>> traces = [trace_block(read(block.core), block.core) for block in blocks]  # doctest: +SKIP
 >>> regions = join(traces)                                                    # doctest: +SKIP
 >>> for chunk in regions.chunks():                                            # doctest: +SKIP
 ...     polygons = chunk.to_shapely(geobox.affine)
-...     columns = region_attributes(chunk, taxonomy, geobox.affine, str(geobox.crs))
+...     columns = attributes(chunk, taxonomy, geobox.affine, str(geobox.crs))
 """
 
 from __future__ import annotations
@@ -15,7 +16,6 @@ import numpy as np
 from numpy.typing import NDArray
 
 from rssegment.grid import BlockGrid
-from rssegment.vector.attributes import ground_size, region_attributes
 from rssegment.vector.join import join
 from rssegment.vector.regions import Regions
 from rssegment.vector.trace import BlockTrace, trace_block
@@ -23,9 +23,7 @@ from rssegment.vector.trace import BlockTrace, trace_block
 __all__ = [
     "BlockTrace",
     "Regions",
-    "ground_size",
     "join",
-    "region_attributes",
     "trace_block",
     "trace_raster",
 ]

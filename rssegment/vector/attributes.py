@@ -12,7 +12,7 @@ from rssegment.errors import InputError
 from rssegment.geodesy import ring_areas, ring_lengths, to_lonlat
 from rssegment.vector.regions import Regions
 
-__all__ = ["CONFIDENCE_ONE", "ground_size", "region_attributes"]
+__all__ = ["CONFIDENCE_ONE", "attributes", "ground_size"]
 
 CONFIDENCE_ONE = 254  # value of a confidence raster that means probability 1; 255 is no data
 _MAX_LISTED = 20
@@ -68,7 +68,7 @@ def _reversed_rings(points: Float, offsets: NDArray[np.int64]) -> Float:
     return reversed_points
 
 
-def region_attributes(
+def attributes(
     regions: Regions,
     taxonomy: ClassTree,
     affine: Affine,

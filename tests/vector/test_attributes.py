@@ -14,7 +14,7 @@ from pyproj import Geod, Transformer
 from rssegment.errors import InputError
 from rssegment.taxonomy import Taxonomy
 from rssegment.vector import trace_raster
-from rssegment.vector.attributes import ground_size, region_attributes
+from rssegment.vector.attributes import attributes, ground_size
 
 GEOD = Geod(ellps="WGS84")
 GRIDS = {
@@ -109,7 +109,7 @@ def test_columns() -> None:
     labels = np.array([[1, 1, 7], [0, 1, 7]], np.uint16)
     confidence = np.array([[254, 127, 255], [255, 127, 255]], np.uint8)
     regions = trace_raster(labels, 2, 4, confidence)
-    columns = region_attributes(regions, taxonomy, GRIDS["EPSG:32633"], "EPSG:32633")
+    columns = attributes(regions, taxonomy, GRIDS["EPSG:32633"], "EPSG:32633")
     assert list(columns) == ["id", "code", "name", "level", "path", "confidence", "pixels", "area_m2"]
     assert columns["id"].tolist() == [1, 2]
     assert columns["code"].tolist() == [1, 7]
@@ -122,7 +122,7 @@ def test_columns() -> None:
     assert columns["area_m2"] == pytest.approx([300, 200], rel=2e-3)
     assert columns["area_m2"].tolist() == np.round(columns["area_m2"], 2).tolist()
     assert (
-        list(region_attributes(regions, taxonomy, GRIDS["EPSG:32633"], "EPSG:32633", perimeter=True))[-1]
+        list(attributes(regions, taxonomy, GRIDS["EPSG:32633"], "EPSG:32633", perimeter=True))[-1]
         == "perimeter_m"
     )
 
@@ -131,14 +131,14 @@ def test_path_names_the_ancestors() -> None:
     taxonomy = Taxonomy.load("flair")
     node = max(taxonomy.nodes, key=lambda node: node.level)
     regions = trace_raster(np.full((2, 2), node.code, np.uint16))
-    columns = region_attributes(regions, taxonomy, Affine.identity(), None)
+    columns = attributes(regions, taxonomy, Affine.identity(), None)
     assert columns["path"][0] == "/".join(node.path)
     assert columns["level"][0] == node.level > 1
 
 
 def test_without_crs_there_is_no_area() -> None:
     taxonomy = Taxonomy.flat("t", {1: ("built", (255, 0, 0))})
-    columns = region_attributes(
+    columns = attributes(
         trace_raster(np.ones((2, 2), np.uint16)), taxonomy, Affine.identity(), None, perimeter=True
     )
     assert np.isnan(columns["area_m2"]).all()
@@ -149,7 +149,7 @@ def test_codes_the_taxonomy_lacks_are_listed() -> None:
     taxonomy = Taxonomy.flat("t", {1: ("built", (255, 0, 0))})
     labels = np.array([[1, 5, 300]], np.uint16)
     with pytest.raises(InputError, match="2 codes that the taxonomy lacks: 5, 300"):
-        region_attributes(trace_raster(labels), taxonomy, Affine.identity(), None)
+        attributes(trace_raster(labels), taxonomy, Affine.identity(), None)
 
 
 def test_coordinates_outside_the_crs_are_refused() -> None:
