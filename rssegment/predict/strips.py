@@ -111,7 +111,9 @@ class _Canvas:
         )
         target = part.shift(-self._row, -self._core.col).slices
         # two operators: a fused one rounds once or twice by where the pixel falls in a vector register
-        self._sums[(slice(None), *target)] += probabilities[(slice(None), *inside)] * weights.to(self._device)
+        with torch.inference_mode():  # in which the model's output may be changed in place
+            weighted = probabilities[(slice(None), *inside)].mul_(weights.to(self._device))
+            self._sums[(slice(None), *target)] += weighted
 
     def finish(self, row: int, pixels: PixelRows) -> Iterator[Strip]:
         """The rows above the scene's ``row``, which are complete; none twice."""
