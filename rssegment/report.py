@@ -14,6 +14,7 @@ from rich.progress import BarColumn, Progress, TaskID, TextColumn, TimeElapsedCo
 __all__ = ["Reporter", "reporter"]
 
 SECONDS_BETWEEN_LINES = 10.0
+SHORT = 0.5  # s; a rate over less says nothing
 
 
 class Reporter(Protocol):
@@ -41,7 +42,7 @@ class _Silent:
 
 
 class _Lines:
-    """One line when a stage begins and ends, and every few seconds between."""
+    """One line when a stage ends, and every few seconds before."""
 
     def __init__(self) -> None:
         self._started: dict[str, float] = {}
@@ -49,12 +50,13 @@ class _Lines:
 
     def progress(self, stage: str, done: int, total: int, pixels: int) -> None:
         now = time.monotonic()
-        start = self._started.setdefault(stage, now)
+        if stage not in self._started:
+            self._started[stage] = self._last = now
         if done < total and now - self._last < SECONDS_BETWEEN_LINES:
             return
         self._last = now
-        spent = now - start
-        rate = f", {pixels / 1e6 / spent:.2f} Mpx/s" if pixels and spent > 0 else ""
+        spent = now - self._started[stage]
+        rate = f", {pixels / 1e6 / spent:.2f} Mpx/s" if pixels and spent > SHORT else ""
         left = f", {spent / done * (total - done):.0f} s left" if 0 < done < total else ""
         print(f"{stage}: {done} of {total}{rate}{left}", file=sys.stderr, flush=True)
 
@@ -70,7 +72,7 @@ class _Bars:
             self._tasks[stage] = self._bars.add_task(stage, total=total, rate="")
             self._started[stage] = time.monotonic()
         spent = time.monotonic() - self._started[stage]
-        rate = f"{pixels / 1e6 / spent:.2f} Mpx/s" if pixels and spent > 0.1 else ""
+        rate = f"{pixels / 1e6 / spent:.2f} Mpx/s" if pixels and spent > SHORT else ""
         self._bars.update(self._tasks[stage], completed=done, total=total, rate=rate)
 
 
