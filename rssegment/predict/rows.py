@@ -43,8 +43,9 @@ class PixelRows:
         self._left, self._right = int(self._cols.min()), int(self._cols.max()) + 1
         self._cols -= self._left
         self._top = self._stop = 0  # the scene's rows that are held
-        self._values = np.empty((len(fill), 0, self._right - self._left), np.float32)
-        self._valid = np.empty((0, self._right - self._left), bool)
+        held = lattice.patch, self._right - self._left  # mirrored rows are among those of the patch before
+        self._values = np.empty((len(fill), *held), np.float32)
+        self._valid = np.empty(held, bool)
         self._rows = np.empty(0, np.int64)
         self._kept: list[NDArray[np.bool_]] = []  # validity of the core's rows that were not given out
         self._kept_stop = core.row
@@ -62,7 +63,7 @@ class PixelRows:
         return bool(self._valid[part.shift(-self._top, -self._left).slices].any())
 
     def patch(self, col: int) -> NDArray[np.float32]:
-        """Values (C, patch, patch) of the ``col``-th patch of the current row."""
+        """Values (C, patch, patch) of the ``col``-th patch of the current row; good until the next row."""
         at = self._lattice.start(col) - self._first
         cols = self._cols[at : at + self._lattice.patch]
         # slices where nothing is mirrored: they copy nothing
@@ -81,13 +82,15 @@ class PixelRows:
         """Holds the scene's rows ``[top, stop)`` at least; reads those that are new."""
         if not self._top <= top <= self._stop:
             self._top = self._stop = top
-            self._values, self._valid = self._values[:, :0], self._valid[:0]
-        drop = top - self._top
-        if stop > self._stop:
-            values, valid = self._fresh(Box.between(self._stop, self._left, stop, self._right))
-            self._values = np.concatenate([self._values[:, drop:], values], axis=1)
-            self._valid = np.concatenate([self._valid[drop:], valid])
-            self._top, self._stop = top, stop
+        if stop <= self._stop:
+            return
+        kept = slice(top - self._top, self._stop - self._top)
+        values, valid = self._fresh(Box.between(self._stop, self._left, stop, self._right))
+        # in place: new arrays of this size cost more than what is copied into them
+        height, known = stop - top, self._stop - top
+        self._values[:, :known], self._valid[:known] = self._values[:, kept], self._valid[kept]
+        self._values[:, known:height], self._valid[known:height] = values, valid
+        self._top, self._stop = top, stop
 
     def _fresh(self, box: Box) -> tuple[NDArray[np.float32], NDArray[np.bool_]]:
         pixels = self._read(box)

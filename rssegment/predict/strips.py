@@ -157,19 +157,19 @@ class _Batches:
     def _grouped(
         self, patches: Iterator[tuple[Index, NDArray[np.float32]]]
     ) -> Iterator[tuple[list[Index], Tensor]]:
-        group: list[tuple[Index, NDArray[np.float32]]] = []
-        for item in patches:
-            group.append(item)
-            if len(group) == self._size:
-                yield self._stacked(group)
-                group = []
-        if group:
-            yield self._stacked(group)
-
-    def _stacked(self, group: list[tuple[Index, NDArray[np.float32]]]) -> tuple[list[Index], Tensor]:
-        values = [patch for _, patch in group]
-        values += [values[-1]] * (self._size - len(values))
-        return [index for index, _ in group], torch.from_numpy(np.stack(values))
+        indices: list[Index] = []
+        values = np.empty(0, np.float32)
+        for index, patch in patches:
+            if not indices:
+                values = np.empty((self._size, *patch.shape), np.float32)
+            values[len(indices)] = patch
+            indices.append(index)
+            if len(indices) == self._size:
+                yield indices, torch.from_numpy(values)
+                indices = []
+        if indices:
+            values[len(indices) :] = values[len(indices) - 1]  # a batch has one size
+            yield indices, torch.from_numpy(values)
 
     def _result(self, indices: list[Index], future: Future[Tensor]) -> Iterator[tuple[Index, Tensor]]:
         try:
