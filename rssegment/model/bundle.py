@@ -283,12 +283,13 @@ def _sha256(path: Path) -> str:
 
 
 def _locate(source: str | Path) -> Path:
+    """The folder meant: a bare word is a name of ours first, then a folder (``./demo`` is always the folder)."""
     path = Path(source)
-    if path.is_dir():
-        return path
-    bare = str(source) == path.name and not path.suffix
+    bare = source == path.name
     if bare and (_BUNDLED / path / MANIFEST).is_file():
         return _BUNDLED / path
+    if path.is_dir():
+        return path
     names = ", ".join(bundled_names()) or "none"
     if path.is_file():
         raise BundleError(
