@@ -86,7 +86,7 @@ def _next(half: int, ends: Int32, sides: Int32, slots: Int32) -> int:
 
 @kernel(
     "int64(int32[:, ::1], int32[:, ::1], int64[::1], int32[:, ::1], int64[::1], int32[:, ::1], int32[:, ::1], "
-    "uint8[::1], int64, uint8[::1], int32[::1], int64[::1], int64[::1], int32[::1], int64[::1])"
+    "uint8[::1], int64, int32[::1], int32[::1], int64[::1], int64[::1], int32[::1], int64[::1])"
 )
 def walk_rings(
     ends: Int32,
@@ -98,7 +98,7 @@ def walk_rings(
     slots: Int32,
     keep: NDArray[np.uint8],
     stride: int,
-    seen: NDArray[np.uint8],
+    following: Int32,
     ring_part: Int32,
     ring_key: Int64,
     ring_size: Int64,
@@ -108,16 +108,16 @@ def walk_rings(
     """Finds every ring: its part, its topmost-then-leftmost corner as ``row * stride + col``, its number of corners
     (the first counted twice), and where that corner is: half-chain and vertex, -1 for the half-chain's first node.
 
-    ``keep``: whether a node is a corner of rings. Returns the number of rings.
+    ``keep``: whether a node is a corner of rings. ``following``: -1 for each half-chain on entry, then the half-chain
+    that goes on along the ring. Returns the number of rings.
     """
     count = 0
     for start in range(2 * sides.shape[0]):
         part = sides[start >> 1, start & 1]
-        if part < 0 or seen[start]:
+        if part < 0 or following[start] >= 0:
             continue
         best, best_half, best_vertex, size, half = np.int64(2**62), start, -1, 1, start
-        while not seen[half]:
-            seen[half] = 1
+        while following[half] < 0:
             c = half >> 1
             size += offsets[c + 1] - offsets[c]
             v = top[c]
@@ -131,7 +131,8 @@ def walk_rings(
                 key = nodes[node, 0] * stride + nodes[node, 1]
                 if key < best:
                     best, best_half, best_vertex = key, half, -1
-            half = _next(half, ends, sides, slots)
+            following[half] = _next(half, ends, sides, slots)
+            half = following[half]
         ring_part[count] = part
         ring_key[count] = best
         ring_size[count] = size
@@ -162,17 +163,16 @@ def _copy_node(out: Int32, place: int, node: int, nodes: Int32, keep: NDArray[np
 
 
 @kernel(
-    "void(int32[:, ::1], int32[:, ::1], int64[::1], int32[:, ::1], int32[:, ::1], int32[:, ::1], uint8[::1], "
+    "void(int32[:, ::1], int64[::1], int32[:, ::1], int32[:, ::1], uint8[::1], int32[::1], "
     "int32[::1], int64[::1], int64[::1], int64[::1], int32[:, ::1])"
 )
 def copy_rings(
     ends: Int32,
-    sides: Int32,
     offsets: Int64,
     vertices: Int32,
     nodes: Int32,
-    slots: Int32,
     keep: NDArray[np.uint8],
+    following: Int32,
     ring_half: Int32,
     ring_vertex: Int64,
     order: Int64,
@@ -195,7 +195,7 @@ def copy_rings(
                 place = _copy_node(out, place, ends[c, 2] if back else ends[c, 0], nodes, keep)
             place = _copy(out, place, half, start, stop, vertices)
             first_round = False
-            half = _next(half, ends, sides, slots)
+            half = following[half]
         if mark >= 0:
             c, back = begin >> 1, begin & 1
             place = _copy_node(out, place, ends[c, 2] if back else ends[c, 0], nodes, keep)

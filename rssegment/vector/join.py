@@ -210,26 +210,16 @@ def _regions(codes: NDArray[np.uint16], groups: _Groups, graph: _Graph, stride: 
     kernels.topmost(g.offsets, g.vertices, top)
     part, half = np.empty(n, np.int32), np.empty(n, np.int32)
     key, size, vertex = (np.empty(n, np.int64) for _ in range(3))
+    following = np.full(n, -1, np.int32)
     count = kernels.walk_rings(
         g.ends, g.sides, g.offsets, g.vertices, top, g.nodes, g.slots, g.keep, stride,
-        np.zeros(n, np.uint8), part, key, size, half, vertex,
+        following, part, key, size, half, vertex,
     )  # fmt: skip
     order = np.lexsort((key[:count], part[:count]))  # a part's exterior has its first corner
     offsets = np.concatenate([[0], np.cumsum(size[order])])
     corners = np.empty((offsets[-1], 2), np.int32)
     kernels.copy_rings(
-        g.ends,
-        g.sides,
-        g.offsets,
-        g.vertices,
-        g.nodes,
-        g.slots,
-        g.keep,
-        half,
-        vertex,
-        order,
-        offsets,
-        corners,
+        g.ends, g.offsets, g.vertices, g.nodes, g.keep, following, half, vertex, order, offsets, corners
     )
     n_regions, n_parts = groups.first.size, groups.region_of_part.size
     return Regions(
