@@ -211,7 +211,7 @@ def make_plan(
     device = resolve_device(settings.device)
     batch = settings.batch or default_batch(device, spec.batch)
     down, across = (spec.ground_resolution / metres for metres in scene.ground_resolution)
-    demand = Demand(spec, batch, (down, across), settings.in_flight)
+    demand = Demand(spec, batch, (down, across), settings.in_flight, device == "cpu")
     resources = choose(settings, demand, _shape(scene.geobox), device, workers)
     plan = Plan(
         scene=scene,

@@ -37,15 +37,16 @@ class Resources:
 
 @dataclass(frozen=True)
 class Demand:
-    """What decides the memory of a block: the model, the batch, and model pixels per output pixel."""
+    """What decides the memory of a block: the model, the batch, and the size of a model pixel in output pixels."""
 
     spec: ModelSpec
     batch: int
     factor: tuple[float, float]
     in_flight: int
+    on_cpu: bool
 
-    def bytes_for(self, block: int) -> int:
-        """Peak bytes of one worker with ``in_flight`` blocks of ``block`` px."""
+    def bytes_for(self, block: int, workers: int) -> int:
+        """Peak bytes of one of ``workers`` processes, with ``in_flight`` blocks of ``block`` px."""
         patch, bands, classes = self.spec.patch, len(self.spec.bands), len(self.spec.leaf_codes)
         width = math.ceil(block / self.factor[1]) + 2 * patch
         strip = patch * width * 4 * (2 * bands + 2 * classes)
@@ -54,7 +55,9 @@ class Demand:
             math.ceil(patch * self.factor[0]) * block * 4 * classes if self.factor != (1.0, 1.0) else 0
         )
         one = strip + resampled + block * block * CORE_BYTES
-        forward = self.batch * patch * patch * ACTIVATION_BYTES
+        passes = forward_share(workers) if self.on_cpu else 1
+        # each pass's activations, and the input batches that wait for it
+        forward = passes * self.batch * patch * patch * (ACTIVATION_BYTES + 8 * bands * self.in_flight)
         return PROCESS_BYTES + forward + self.in_flight * one
 
 
@@ -74,9 +77,9 @@ def choose(
     memory = settings.memory or memory_limit()
     count = _workers(settings, demand, shape, device, memory) if workers is None else workers
     share = memory // max(1, count)
-    fitting = [size for size in BLOCK_SIZES if demand.bytes_for(size) <= share]
+    fitting = [size for size in BLOCK_SIZES if demand.bytes_for(size, count) <= share]
     block = settings.block if settings.block != "auto" else _block(fitting, shape, count)
-    need = demand.bytes_for(block) if block else demand.bytes_for(BLOCK_SIZES[-1])
+    need = demand.bytes_for(block or BLOCK_SIZES[-1], count)
     if not block or need > share:
         cure = (
             f"use --block {fitting[0]}" if fitting else "give it more memory, or fewer workers (--workers 1)"
@@ -106,7 +109,8 @@ def _workers(settings: Settings, demand: Demand, shape: tuple[int, int], device:
         return settings.workers
     if device != "cpu" or math.prod(shape) < SMALL_SCENE:
         return 0
-    return max(1, min(math.ceil(_cores() / CORES_PER_WORKER), memory // demand.bytes_for(2048)))
+    count = math.ceil(_cores() / CORES_PER_WORKER)
+    return max(1, min(count, memory // demand.bytes_for(2048, count)))
 
 
 def _cores() -> int:
