@@ -16,7 +16,7 @@ from pyproj.exceptions import ProjError
 from rssegment import grid
 from rssegment.errors import RssegmentError, SceneError
 from rssegment.scene.bands import Band
-from rssegment.scene.handles import Dataset, is_remote
+from rssegment.scene.handles import Dataset, is_remote, open_dataset
 
 __all__ = ["check_blocks", "check_dtypes", "check_is_raster", "check_same_grid", "crs_of", "placed"]
 
@@ -56,10 +56,12 @@ def check_blocks(dataset: Dataset, path: str) -> None:
 
 
 def _last_byte(dataset: Dataset, level: int | None) -> int:
-    height, width = dataset.block_shapes[0]
-    step = 1 if level is None else dataset.overviews(1)[level]
-    rows = math.ceil(math.ceil(dataset.height / step) / height)
-    cols = math.ceil(math.ceil(dataset.width / step) / width)
+    if level is None:
+        shape, block = dataset.shape, dataset.block_shapes[0]
+    else:
+        with open_dataset(dataset.name, overview_level=level) as reduced:
+            shape, block = reduced.shape, reduced.block_shapes[0]
+    rows, cols = (math.ceil(n / side) for n, side in zip(shape, block, strict=True))
     stride = max(1, rows * cols // MAX_BLOCKS_CHECKED)
     end = 0
     for number in {*range(0, rows * cols, stride), rows * cols - 1}:
@@ -110,7 +112,7 @@ def placed(dataset: Dataset, path: str, crs: str | None) -> tuple[GeoBox, tuple[
     chosen = _crs(crs) if crs is not None else own
     if chosen is None:
         raise SceneError(f"{path} has no CRS; say which one its coordinates are in, as --crs EPSG:32633")
-    geobox = GeoBox(dataset.shape, transform, chosen.to_wkt())
+    geobox = GeoBox(dataset.shape, transform, _named(chosen))
     _check_on_earth(geobox, path)
     if crs is not None and own is not None and own != chosen:
         return geobox, (f"the file's CRS, {_label(own)}, is overridden by {_label(chosen)}",)
@@ -142,6 +144,12 @@ def _crs(crs: str) -> CRS:
         ) from error
 
 
+def _named(crs: CRS) -> str:
+    """The CRS by its EPSG code where that says all, else as WKT."""
+    code = crs.to_epsg()
+    return f"EPSG:{code}" if code is not None and CRS.from_epsg(code) == crs else str(crs.to_wkt())
+
+
 def crs_of(geobox: GeoBox) -> CRS:
     """The CRS of a placed grid, as pyproj's."""
     assert geobox.crs is not None, "a scene's grid has a CRS: placed() sees to it"
@@ -165,6 +173,8 @@ def _check_on_earth(geobox: GeoBox, path: str) -> None:
                 f"{path} reaches latitudes {min(ys):g} to {max(ys):g} in {crs.name}; expected -90 to 90: "
                 f"its CRS is wrong or its axes are swapped; {cure}"
             )
+    if not (crs.is_geographic or crs.is_projected):
+        raise SceneError(f"{path} has the CRS {crs.name!r}, which isn't a map of the Earth; {cure}")
     try:
         metres = grid.ground_resolution(geobox)
     except (ProjError, RssegmentError) as error:

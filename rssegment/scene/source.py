@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import re
+import warnings
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -13,7 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 from odc.geo.geobox import GeoBox
 from rasterio.enums import ColorInterp, MaskFlags
-from rasterio.errors import RasterioError
+from rasterio.errors import NotGeoreferencedWarning, RasterioError
 from rasterio.windows import Window
 
 from rssegment.config import SceneOptions
@@ -107,7 +108,9 @@ def _open(path: str) -> Dataset:
     if not folder and os.path.isfile(path) and os.path.getsize(path) == 0:
         raise SceneError(f"{path} is empty (0 bytes); copy or make the file again")
     try:
-        return open_dataset(path)
+        with warnings.catch_warnings():  # told by an error, with its cure
+            warnings.simplefilter("ignore", NotGeoreferencedWarning)
+            return open_dataset(path)
     except SceneError:
         if folder:  # some folders are rasters to GDAL, this one is not
             raise SceneError(f"{path} is a folder; give the raster file, or the files, inside it") from None
@@ -117,7 +120,7 @@ def _open(path: str) -> Dataset:
 def _inspect(dataset: Dataset, path: str, options: SceneOptions, alone: bool) -> Inspected:
     check_is_raster(dataset, path)
     check_blocks(dataset, path)
-    geobox, warnings = placed(dataset, path, options.crs)
+    geobox, remarks = placed(dataset, path, options.crs)
     bands = tuple(_band(dataset, path, index) for index in range(1, dataset.count + 1))
     source = Source(
         path,
@@ -129,18 +132,18 @@ def _inspect(dataset: Dataset, path: str, options: SceneOptions, alone: bool) ->
         stamp=_stamp(path),
     )
     if dataset.subdatasets:
-        warnings += (f"only the first of the {len(dataset.subdatasets)} rasters in the file is read",)
+        remarks += (f"only the first of the {len(dataset.subdatasets)} rasters in the file is read",)
     if alone and _data_bands(bands) == 1 and bands[0].color == "palette":
         colors = _palette(dataset)
         if colors is None:
-            warnings += ("its colour table has fewer than two visible colours and is ignored",)
+            remarks += ("its colour table has fewer than two visible colours and is ignored",)
         else:
             # No overviews: those of a colour-mapped file may hold means of its indices, which are other colours.
             source = replace(source, palette=colors.tobytes(), overviews=())
             bands = _expanded(bands[0]) + bands[1:]
     elif any(band.color == "palette" for band in bands):
-        warnings += ("the colour table of a file with more bands is ignored; its stored values are read",)
-    return Inspected(source, geobox, bands, warnings + _doubtful_alpha(dataset, source, bands))
+        remarks += ("the colour table of a file with more bands is ignored; its stored values are read",)
+    return Inspected(source, geobox, bands, remarks + _doubtful_alpha(dataset, source, bands))
 
 
 def _band(dataset: Dataset, path: str, index: int) -> Band:

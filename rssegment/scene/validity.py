@@ -53,22 +53,14 @@ def with_nodata(
                     f"nodata is {override:g}, but {band.name} of {scene} holds {_range(band.dtype)}"
                 )
         return tuple(replace(band, nodata=override) for band in bands), ()
-    odd = {
-        band.nodata
-        for band in bands
-        if band.nodata is not None and not _representable(band.nodata, band.dtype)
-    }
-    kept = tuple(
-        replace(band, nodata=None) if band.nodata in odd or _nan_in_integers(band) else band for band in bands
-    )
-    dtype = bands[0].dtype
-    return kept, tuple(
-        f"the file's nodata value {v:g} is ignored: {dtype} holds {_range(dtype)}" for v in odd
-    )
-
-
-def _nan_in_integers(band: Band) -> bool:
-    return band.nodata is not None and math.isnan(band.nodata) and not _is_float(band.dtype)
+    kept, warnings = [], []
+    for band in bands:
+        held = band.nodata is None or _representable(band.nodata, band.dtype)
+        kept.append(band if held else replace(band, nodata=None))
+        if not held:
+            holds = f"{band.dtype} holds {_range(band.dtype)}"
+            warnings.append(f"the file's nodata value {band.nodata:g} is ignored: {holds}")
+    return tuple(kept), tuple(dict.fromkeys(warnings))
 
 
 def _is_float(dtype: str) -> bool:
