@@ -33,6 +33,11 @@ _GDAL_OPTIONS = {
     "GDAL_NUM_THREADS": str(min(4, os.cpu_count() or 1)),
     # A corrupt JPEG tile is otherwise filled with grey after a mere warning: a silent hole.
     "GDAL_ERROR_ON_LIBJPEG_WARNING": "TRUE",
+    # Without limits a server that doesn't answer stops the process for ever. No limit on a whole request,
+    # which may be long: only on silence (less than 1 byte/s for so many seconds).
+    "GDAL_HTTP_CONNECTTIMEOUT": "15",
+    "GDAL_HTTP_LOW_SPEED_LIMIT": "1",
+    "GDAL_HTTP_LOW_SPEED_TIME": "60",
     "GDAL_HTTP_MAX_RETRY": "5",
     "GDAL_HTTP_RETRY_DELAY": "1",
     "GDAL_HTTP_MULTIPLEX": "YES",
