@@ -127,8 +127,8 @@ def _check(file: rasterio.DatasetReader, path: str | Path) -> None:
         )
     if file.dtypes[0] not in _WHOLE:
         raise SceneError(
-            f"{path} holds {file.dtypes[0]} values; class codes are whole numbers. If these are such, convert them first: "
-            f"gdal_translate -ot UInt16 {path} labels.tif"
+            f"{path} holds {file.dtypes[0]} values; class codes are whole numbers. "
+            f"If these are such, convert them first: gdal_translate -ot UInt16 {path} labels.tif"
         )
 
 
