@@ -105,8 +105,8 @@ def check_name(name: object, where: str) -> None:
 def tidy(text: str) -> str:
     """Prose without blank ends, tabs, odd spaces and odd line breaks, so that YAML gives back the same text."""
     lines = re.sub(r"\r\n?|[\x85\u2028\u2029]", "\n", text).split("\n")
-    spaced = (re.sub(r"\s", " ", line).rstrip() for line in lines)
-    return "\n".join("".join(c for c in line if c.isprintable()) for line in spaced).strip()
+    spaced = (re.sub(r"\s", " ", line) for line in lines)
+    return "\n".join("".join(c for c in line if c.isprintable()).rstrip() for line in spaced).strip()
 
 
 def _check_entry(entry: Entry, source: str) -> None:
