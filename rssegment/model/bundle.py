@@ -244,6 +244,9 @@ def _written_aside(target: Path) -> Iterator[Path]:
         ) from error
     try:
         yield folder
+        # whoever may read the folder may read what is in it: safetensors makes its file private
+        for item in folder.iterdir():
+            item.chmod(0o666 & ~_umask())
         folder.chmod(0o777 & ~_umask())
         _swap(folder, target)
     except OSError as error:

@@ -380,3 +380,8 @@ def test_pt2_parts_that_are_not_needed_are_ignored(
     as_kind(bundle, "pt2", "model.pt2", tampered(artifact("pt2")[0], change))
     assert Bundle.open(bundle).load()(values).shape == (2, 3, PATCH, PATCH)
     assert not mark.exists()
+
+
+def test_files_may_be_read_by_whom_the_umask_lets(saved: Path, tmp_path: Path) -> None:
+    (tmp_path / "plain").write_bytes(b"")
+    assert {item.stat().st_mode for item in saved.iterdir()} == {(tmp_path / "plain").stat().st_mode}

@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -26,6 +27,7 @@ from rssegment.errors import BlocksFailedError, OutputError, SceneError
 from rssegment.run.cluster import local_cluster
 from rssegment.taxonomy import Taxonomy
 from tests.run.conftest import make_bundle, scene_values, write_scene
+from tests.write.rfc7946 import check as check_rfc7946
 
 PRODUCTS = ("labels.tif", "confidence.tif", "regions.geojson")
 
@@ -303,3 +305,37 @@ def test_dry_run_touches_nothing(scene: Path, bundle: Path, tmp_path: Path) -> N
     assert not (tmp_path / "out").exists()
     assert plan.describe()["blocks"] == 12
     assert "12 of 256 px" in str(plan)
+
+
+@pytest.mark.parametrize(
+    ("command", "words"),
+    [
+        (
+            ["gdalinfo", "labels.tif"],
+            ["LAYOUT=COG", "ColorInterp=Palette", "roof", "NoData Value=0", "Overviews"],
+        ),
+        (["gdalinfo", "confidence.tif"], ["LAYOUT=COG", "NoData Value=255", "Scale:0.003937"]),
+        (
+            ["ogrinfo", "-so", "-al", "regions.geojson"],
+            ["Geometry: Polygon", "area_m2: Real", "WGS 84"],
+        ),
+        (["rio", "cogeo", "validate", "--strict", "labels.tif"], ["is a valid cloud optimized GeoTIFF"]),
+        (["rio", "cogeo", "validate", "--strict", "confidence.tif"], ["is a valid cloud optimized GeoTIFF"]),
+    ],
+    ids=lambda case: "-".join(case[:2]) if isinstance(case, list) else "",
+)
+def test_other_programs_accept_the_products(reference: Path, command: list[str], words: list[str]) -> None:
+    program = shutil.which(command[0], path=f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}")
+    if program is None:
+        pytest.skip(f"{command[0]} is not installed")
+    # GDAL_DATA and PROJ_DATA of Python's own GDAL would mislead the system's
+    environment = {k: v for k, v in os.environ.items() if k not in ("GDAL_DATA", "PROJ_DATA", "PROJ_LIB")}
+    done = subprocess.run(
+        [program, *command[1:]], cwd=reference, capture_output=True, text=True, check=True, env=environment
+    )
+    for word in words:
+        assert word in done.stdout
+
+
+def test_regions_are_as_rfc_7946_wants_them(reference: Path) -> None:
+    assert len(check_rfc7946(reference / "regions.geojson")) > 100
