@@ -12,7 +12,7 @@ from typing import Annotated, Any, Literal
 import typer
 
 import rssegment as rs
-from rssegment.errors import BlocksFailedError, InputError, RssegmentError
+from rssegment.errors import BlocksFailedError, InputError, RssegmentError, StorageError
 from rssegment.report import reporter
 
 __all__ = ["app", "main"]
@@ -77,7 +77,7 @@ def segment(
         list[str], typer.Argument(help="A raster, by path or URL; several files make one scene.")
     ],
     model: Annotated[str, typer.Option("--model", "-m", help="A bundle's folder, or the name of one: demo.")],
-    out: Annotated[Path, typer.Option("--out", "-o", help="Folder for the result.")],
+    out: Annotated[str, typer.Option("--out", "-o", help="Folder for the result.")],
     config: Annotated[
         Path | None, typer.Option("--settings", help="YAML file of settings; options win.")
     ] = None,
@@ -140,7 +140,7 @@ def segment(
     settings = _settings(config, given, scene_given)
     source: str | list[str] = scene[0] if len(scene) == 1 else scene
     if dry_run:
-        plan = rs.plan(source, model, out, settings)
+        plan = rs.plan(source, model, out, settings, scheduler)
         return _emit(plan.describe(), str(plan), quiet, as_json)
     with reporter(quiet or as_json) as report:
         result = rs.segment(
@@ -217,9 +217,12 @@ def main() -> None:
     except RssegmentError as error:
         _fail(error)
     except _Stopped:
-        print(
-            "rssegment: stopped; what is done is kept: run the command again with --resume", file=sys.stderr
+        kept = (
+            "; what is done is kept: run the command again with --resume"
+            if "segment" in sys.argv[1:2]
+            else ""
         )
+        print(f"rssegment: stopped{kept}", file=sys.stderr)
         sys.stderr.flush()
         # blocks may still be at work on threads; all they write is whole or not at all
         os._exit(1)
@@ -243,10 +246,14 @@ def _fail(error: RssegmentError) -> None:
 
 
 def _emit(facts: dict[str, Any], text: str, quiet: bool, as_json: bool) -> None:
-    if as_json:
-        typer.echo(json.dumps(facts, indent=2))
-    elif not quiet:
-        typer.echo(text)
+    if quiet and not as_json:
+        return
+    try:
+        print(json.dumps(facts, indent=2) if as_json else text, flush=True)
+    except BrokenPipeError:  # the reader has seen enough; the interpreter would complain once more at its end
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+    except OSError as error:
+        raise StorageError(f"can't write to standard output: {error.strerror}") from error
 
 
 def _settings(path: Path | None, given: dict[str, Any], scene_given: dict[str, Any]) -> rs.Settings:
@@ -275,7 +282,7 @@ def _number(text: str, option: str) -> int:
 
 def _band(text: str) -> int | str:
     name = text.strip()
-    return int(name) if name.isdigit() else name
+    return int(name) if name.isdecimal() else name
 
 
 def _bytes(text: str) -> int:
@@ -283,7 +290,7 @@ def _bytes(text: str) -> int:
 
     try:
         return int(parse_bytes(text))
-    except ValueError:
+    except (ValueError, OverflowError):
         raise InputError(f"--memory is {text!r}; expected a size, as 4GB or 500MiB") from None
 
 

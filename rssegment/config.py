@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from pathlib import Path
 from typing import Annotated, Any, Literal, Self
 
@@ -45,15 +46,23 @@ class SceneOptions(_Model):
     @field_validator("rescale")
     @classmethod
     def _ascending(cls, value: tuple[float, float] | None) -> tuple[float, float] | None:
-        if value is not None and not value[0] < value[1]:
-            raise ValueError("low must be less than high")
+        if value is not None and not 1e-30 < value[1] - value[0] < math.inf:
+            raise ValueError("low must be less than high, and both must be numbers that a scene can hold")
+        return value
+
+    @field_validator("bands", mode="before")
+    @classmethod
+    def _no_flags(cls, value: Any) -> Any:
+        if isinstance(value, list | tuple) and any(isinstance(band, bool) for band in value):
+            raise ValueError("a band is a number counted from 1, or a name")
         return value
 
 
 class Settings(_Model):
     """How a scene is segmented. Nothing here changes with the machine that runs it.
 
-    ``block`` (px), ``workers``, ``in_flight`` and ``device`` never change the result; the rest may.
+    ``block`` (px), ``workers``, ``in_flight``, ``retries`` and ``memory`` never change the result; the rest may, and
+    so may the kind of ``device`` in the last digits of a probability.
     """
 
     block: Annotated[int, Field(ge=16)] | Literal["auto"] = "auto"
@@ -75,10 +84,10 @@ class Settings(_Model):
         """Settings from a YAML file whose keys are the field names."""
         try:
             values = yaml.safe_load(Path(path).read_text(encoding="utf-8")) or {}
-        except (OSError, UnicodeDecodeError, yaml.YAMLError) as error:
+        except (OSError, UnicodeDecodeError, yaml.YAMLError, RecursionError) as error:
             raise SettingsError(f"can't read the settings in {path}: {error}") from error
         if not isinstance(values, dict):
             raise SettingsError(
                 f"{path} holds a {type(values).__name__}; expected keys and values, as 'block: 2048'"
             )
-        return cls(**values)
+        return cls(**{str(key): value for key, value in values.items()})

@@ -273,7 +273,7 @@ def small_disk(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
     subprocess.run(["umount", folder], check=True)
 
 
-@pytest.mark.parametrize("ballast", [0, 900, 1200])
+@pytest.mark.parametrize("ballast", [0, 300, 600, 900, 1200])
 def test_a_full_disk(run, small_disk: Path, bundle: Path, tmp_path: Path, ballast: int) -> None:  # type: ignore[no-untyped-def]
     """Ends clean with one message wherever the disk fills up; resumes to the same bytes when there is room."""
     values = np.random.default_rng(0).integers(1, 255, (3, 900, 900)).astype(np.uint8)
@@ -347,7 +347,7 @@ def test_ctrl_c_stops_at_once_and_can_be_resumed(
     arguments = command("segment", scene, "-m", bundle, "-o", out, "--block", 100, "--workers", 0)
     process = subprocess.Popen(arguments, stderr=subprocess.PIPE, text=True)
     deadline = time.monotonic() + 120
-    while len(list((out / "work" / "done").glob("*"))) < 3 and time.monotonic() < deadline:
+    while len(list((out / "work").glob("*/done/*"))) < 3 and time.monotonic() < deadline:
         time.sleep(0.02)
     process.send_signal(number)
     _, err = process.communicate(timeout=60)

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
@@ -13,10 +12,10 @@ from rssegment.demo.files import write_landscape
 from rssegment.demo.landscape import make_landscape
 from rssegment.demo.picture import render_overview
 from rssegment.errors import OutputError
+from rssegment.run.progress import Progress
 
 __all__ = ["DEMO_SEED", "DemoOutcome", "run_demo"]
 
-Progress = Callable[[str, int, int, int], None]
 DEMO_SEED = 0
 MARKER = ".rssegment-demo"
 NOTICE = (

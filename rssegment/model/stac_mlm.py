@@ -319,7 +319,10 @@ class _Field:
     def as_number(self, default: float | None = None) -> float:
         if isinstance(self.value, bool):
             raise self._wrong("a number")
-        return float(self._typed("a number", int, float, default=default))
+        try:
+            return float(self._typed("a number", int, float, default=default))
+        except OverflowError:
+            raise self._wrong("a number of usual size") from None
 
     def as_int(self, default: int | None = None) -> int:
         if isinstance(self.value, bool):

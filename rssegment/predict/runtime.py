@@ -15,7 +15,7 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
-from rssegment.errors import SettingsError
+from rssegment.errors import BundleError, SettingsError
 from rssegment.model import Bundle, Model
 
 __all__ = [
@@ -32,7 +32,7 @@ __all__ = [
 _GPU_BATCH = 8
 _lock = threading.RLock()
 _thread_lock = threading.Lock()
-_models: dict[tuple[str, str, str], Model] = {}
+_models: dict[tuple[str, str, str], tuple[str, Model]] = {}
 _pools: dict[tuple[int, str], ThreadPoolExecutor] = {}
 _workers: int | None = None
 
@@ -71,27 +71,32 @@ def default_batch(device: str, artifact_batch: int | None = None) -> int:
     return artifact_batch or (1 if torch.device(device).type == "cpu" else _GPU_BATCH)
 
 
-def cached_model(bundle: str | Path, device: str = "cpu") -> Model:
+def cached_model(bundle: str | Path, device: str = "cpu", fingerprint: str | None = None) -> Model:
     """The model of ``bundle``, loaded once in this process for each device; loaded anew if its files change.
 
     Raises
     ------
     BundleError
-        The bundle is missing or unsound.
+        The bundle is missing or unsound, or is no longer the one of ``fingerprint``.
     """
     path = Path(bundle)
     manifest = path / "model.json"
     state = str(manifest.stat().st_mtime_ns) if manifest.is_file() else ""
     key = str(path.absolute()) if path.is_dir() else str(bundle)
     with _lock:
-        model = _models.get((key, state, device))
-        if model is None:
+        known = _models.get((key, state, device))
+        if known is None:
             _settle(device)
-            model = Bundle.open(bundle).load(device)
+            opened = Bundle.open(bundle)
+            known = opened.fingerprint, opened.load(device)
             for stale in [k for k in _models if (k[0], k[2]) == (key, device)]:
                 del _models[stale]
-            _models[key, state, device] = model
-        return model
+            _models[key, state, device] = known
+    if fingerprint not in (None, known[0]):
+        raise BundleError(
+            f"the model in {path} was changed since the run began; start afresh with --overwrite"
+        )
+    return known[1]
 
 
 def _settle(device: str) -> None:

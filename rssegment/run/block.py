@@ -31,7 +31,7 @@ def run_block(plan: Plan, block: Block) -> BlockResult:
 
     A pure function of its arguments and the files they name: it may run anywhere, twice, and in any order.
     """
-    store = Store(plan.work)
+    store = Store.of(plan)
     earlier = store.result(block)
     if earlier is not None:
         return earlier
@@ -66,7 +66,7 @@ def _classify(plan: Plan, core: Box) -> tuple[NDArray[np.uint16], NDArray[np.uin
 
 
 def _strips(plan: Plan, core: Box) -> Iterator[Strip]:
-    model = leased(cached_model(plan.bundle, plan.device))
+    model = leased(cached_model(plan.bundle, plan.device, plan.bundle_id))
     strips = predict_strips(
         plan.read, plan.lattice, plan.model_box(core), model, plan.batch, plan.settings.window
     )

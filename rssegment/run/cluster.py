@@ -11,8 +11,9 @@ from distributed import Client, LocalCluster, Scheduler, SpecCluster
 from distributed.deploy.subprocess import SubprocessWorker
 
 from rssegment.errors import SettingsError
+from rssegment.run.resources import Cluster
 
-__all__ = ["connect", "local_cluster"]
+__all__ = ["connect", "local_cluster", "measure"]
 
 START_SECONDS = 120
 _QUIET = 40  # logging.ERROR: workers report through their results
@@ -30,6 +31,21 @@ def connect(address: str, timeout: float = 30) -> Iterator[Client]:
         ) from error
     with client:
         yield client
+
+
+def measure(client: Client) -> Cluster:
+    """The size of a cluster: its workers, the threads of the smallest, and the memory that all have if all are so.
+
+    Raises
+    ------
+    SettingsError
+        It has no worker.
+    """
+    workers = client.scheduler_info(n_workers=-1)["workers"].values()
+    if not workers:
+        raise SettingsError("the Dask scheduler has no worker; start some with 'dask worker ADDRESS'")
+    memory = min(each["memory_limit"] or 0 for each in workers)
+    return Cluster(len(workers), min(each["nthreads"] for each in workers), int(memory * len(workers)))
 
 
 @contextmanager

@@ -57,7 +57,7 @@ def _folder(path: Path) -> dict[str, Any]:
 
 
 def _named(name: str) -> dict[str, Any]:
-    """A bundle or taxonomy of ours; both if it is the name of both."""
+    """A bundle of ours, or a taxonomy; the bundle if it is the name of both."""
     found: dict[str, Any] = {}
     refusals = []
     for look in (lambda: _bundle(Bundle.open(name)), lambda: _taxonomy(Taxonomy.load(name))):

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import shutil
 import time
-from collections.abc import Callable, Generator, Iterator, Sequence
+from collections.abc import Generator, Iterator, Sequence
 from contextlib import closing, contextmanager, nullcontext
 from datetime import UTC, datetime
 from pathlib import Path
@@ -12,28 +12,34 @@ from pathlib import Path
 from distributed import Client
 
 from rssegment.config import Settings
-from rssegment.errors import BlocksFailedError, OutputError, SceneError, StorageError
+from rssegment.errors import BlocksFailedError, OutputError, RunError, SceneError, StorageError
 from rssegment.grid import Block
 from rssegment.model import Bundle
 from rssegment.run.block import run_block
-from rssegment.run.cluster import connect, local_cluster
+from rssegment.run.cluster import connect, local_cluster, measure
+from rssegment.run.folder import prepare
 from rssegment.run.planning import Plan, make_plan
-from rssegment.run.products import Products, Result, Work, read_result, write_products
+from rssegment.run.products import Products, Result, Work, write_products
+from rssegment.run.progress import Progress
 from rssegment.run.resources import forward_share
 from rssegment.run.runners import Outcome, run_on_cluster, run_serial
-from rssegment.run.store import BlockResult, Store
+from rssegment.run.store import BlockResult
 from rssegment.scene import Scene
 
 __all__ = ["Progress", "plan", "segment"]
 
 Source = str | Path | Sequence[str | Path]
-# Called with the stage, the steps done and in all, and the pixels done.
-Progress = Callable[[str, int, int, int], None]
 
 SECONDS_BETWEEN_VRTS = 20.0
 
 
-def plan(source: Source, model: str | Path, out: str | Path, settings: Settings | None = None) -> Plan:
+def plan(
+    source: Source,
+    model: str | Path,
+    out: str | Path,
+    settings: Settings | None = None,
+    client: Client | str | None = None,
+) -> Plan:
     """What :func:`segment` would do with the same arguments, without doing it.
 
     Raises
@@ -42,7 +48,9 @@ def plan(source: Source, model: str | Path, out: str | Path, settings: Settings 
         The scene, the model or the settings can't be used, or don't fit each other.
     """
     settings = settings or Settings()
-    return make_plan(Scene.open(source, settings.scene), Bundle.open(model), settings, Path(out))
+    with _client(client) as cluster:
+        known = None if cluster is None else measure(cluster)
+    return make_plan(Scene.open(source, settings.scene), Bundle.open(model), settings, _folder(out), known)
 
 
 def segment(
@@ -81,14 +89,15 @@ def segment(
     started = datetime.now(UTC)
     clock = time.perf_counter()
     settings = settings or Settings()
-    out = Path(out)
+    out = _folder(out)
     with _client(client) as cluster:
-        count = len(cluster.nthreads()) if cluster else None
-        job = make_plan(Scene.open(source, settings.scene), Bundle.open(model), settings, out, count)
-        finished = _prepare(job, overwrite, resume)
+        known = None if cluster is None else measure(cluster)
+        job = make_plan(Scene.open(source, settings.scene), Bundle.open(model), settings, out, known)
+        job, finished = prepare(job, overwrite, resume)
         if finished is not None:
             return finished
         work = _run(job, cluster, progress)
+    _refuse_changed(job)
     products = Products(job, work, started, clock)
     result = write_products(products, progress)
     if work.failed:
@@ -96,7 +105,7 @@ def segment(
             _failure_message(work), [(block.name, reason) for block, reason in work.failed]
         )
     if not keep_work:
-        Store(job.work).remove()
+        shutil.rmtree(job.work, ignore_errors=True)
     return result
 
 
@@ -106,38 +115,24 @@ def _client(client: Client | str | None) -> Iterator[Client | None]:
         yield connected
 
 
-def _prepare(plan: Plan, overwrite: bool, resume: bool) -> Result | None:
-    """Makes the output folder ready; the earlier result where a resumed run was complete."""
-    if overwrite and resume:
-        raise OutputError(
-            "--overwrite and --resume exclude each other: start afresh, or go on with what is there"
-        )
-    earlier = [path for path in (*plan.products.values(), plan.work) if path.exists()]
-    if earlier and not (overwrite or resume):
-        unfinished = plan.work in earlier and plan.products["run"] not in earlier
-        kind = "an unfinished run" if unfinished else f"a result ({earlier[0].name})"
-        cure = (
-            "go on with it by --resume, or replace it by --overwrite"
-            if unfinished
-            else "use --overwrite to replace it"
-        )
-        raise OutputError(f"{plan.out} holds {kind} already; {cure}, or choose another folder")
-    if resume and (result := read_result(plan)) is not None:
-        return result
-    if overwrite:
-        _remove(plan)
-    store = Store(plan.work)
-    store.claim(plan, resume)
-    return None
+def _folder(out: str | Path) -> Path:
+    if not str(out).strip():
+        raise OutputError("the output folder is empty; name one, as out/scene")
+    return Path(out)
 
 
-def _remove(plan: Plan) -> None:
-    """Removes an earlier run's products, and nothing else."""
-    for path in plan.products.values():
-        path.unlink(missing_ok=True)
-        path.with_name(path.name + ".aux.xml").unlink(missing_ok=True)
-        for leftover in plan.out.glob(f".{path.name}.*"):
-            shutil.rmtree(leftover, ignore_errors=True)
+def _refuse_changed(plan: Plan) -> None:
+    """Refuses to make a result of a scene that was written to meanwhile: no one could say what it shows."""
+    paths = [Path(source.path) for source in plan.scene.sources if source.stamp]
+    stamps = [source.stamp for source in plan.scene.sources if source.stamp]
+    same = all(
+        path.is_file() and path.stat().st_mtime_ns == stamp for path, stamp in zip(paths, stamps, strict=True)
+    )
+    if not same or plan.scene.fingerprint() != plan.scene_id:
+        shutil.rmtree(plan.work, ignore_errors=True)
+        raise RunError(
+            f"scene {plan.scene.name} was changed or removed while it was segmented; run again with --overwrite"
+        )
 
 
 def _run(plan: Plan, cluster: Client | None, progress: Progress | None) -> Work:
@@ -181,7 +176,7 @@ def _checked(plan: Plan, work: Work) -> Work:
         block, reason = work.failed[0]
         message = f"every block failed, the first ({block.name}) with {reason}; nothing was made of {plan.scene.name}"
         raise BlocksFailedError(message, [(block.name, reason) for block, reason in work.failed])
-    Store(plan.work).remove()
+    shutil.rmtree(plan.work, ignore_errors=True)
     raise SceneError(
         f"every pixel of {plan.scene.name} is no data, so there is nothing to segment; "
         "if its no-data value is wrong, give the right one by --nodata"

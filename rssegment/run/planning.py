@@ -7,6 +7,7 @@ import json
 import math
 from dataclasses import dataclass
 from functools import cached_property
+from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
@@ -17,7 +18,7 @@ from rssegment.config import SceneOptions, Settings
 from rssegment.grid import BlockGrid, Box, PatchLattice
 from rssegment.model import Bundle, ModelSpec, SceneFacts, check_scene
 from rssegment.predict import default_batch, model_core, resolve_device
-from rssegment.run.resources import Demand, Resources, choose
+from rssegment.run.resources import Cluster, Demand, Resources, choose
 from rssegment.scene import Pixels, Scene
 from rssegment.taxonomy import Taxonomy
 
@@ -118,14 +119,20 @@ class Plan:
         return down * across, math.prod(self.lattice.lattice_shape)
 
     @cached_property
+    def scene_id(self) -> str:
+        """Fingerprint of the scene as it was when this was first asked for."""
+        return self.scene.fingerprint()
+
+    @cached_property
     def fingerprint(self) -> str:
         """Identifies the result: the same for the same scene, model and settings, whatever runs it."""
         settings = self.settings.model_dump(
             include={"overlap", "window", "batch", "grid", "connectivity", "scene"}, mode="json"
         )
         facts = {
-            "format": 1,
-            "scene": self.scene.fingerprint(),
+            "versions": {name: version(name) for name in ("rssegment", "torch", "rasterio")},
+            "device": self.device.partition(":")[0],
+            "scene": self.scene_id,
             "model": self.bundle_id,
             "taxonomy": self.taxonomy.fingerprint,
             "settings": settings,
@@ -190,11 +197,11 @@ class Plan:
 
 
 def make_plan(
-    scene: Scene, bundle: Bundle, settings: Settings, out: Path, workers: int | None = None
+    scene: Scene, bundle: Bundle, settings: Settings, out: Path, cluster: Cluster | None = None
 ) -> Plan:
     """Checks that ``scene`` and ``bundle`` fit and decides what ``settings`` leave open.
 
-    ``workers`` is the number of processes of a cluster that exists already.
+    ``cluster`` is the one that will do the work, if it is not this machine's.
 
     Raises
     ------
@@ -211,8 +218,9 @@ def make_plan(
     device = resolve_device(settings.device)
     batch = settings.batch or default_batch(device, spec.batch)
     down, across = (spec.ground_resolution / metres for metres in scene.ground_resolution)
-    demand = Demand(spec, batch, (down, across), settings.in_flight, device == "cpu")
-    resources = choose(settings, demand, _shape(scene.geobox), device, workers)
+    threads = cluster.threads if cluster else 0
+    demand = Demand(spec, batch, (down, across), settings.in_flight, device == "cpu", threads)
+    resources = choose(settings, demand, _shape(scene.geobox), device, cluster)
     plan = Plan(
         scene=scene,
         bundle=bundle.path.absolute(),

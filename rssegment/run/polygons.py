@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 import time
-from collections.abc import Callable, Iterable
+from collections.abc import Iterable
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
@@ -15,6 +15,7 @@ from odc.geo.geobox import GeoBox
 
 from rssegment.errors import InputError, OutputError, SceneError
 from rssegment.grid import Block, BlockGrid
+from rssegment.run.progress import Progress
 from rssegment.run.regions import write_regions
 from rssegment.scene import LabelRaster
 from rssegment.taxonomy import Node, Taxonomy
@@ -22,7 +23,6 @@ from rssegment.vector import BlockTrace, join, trace_block
 
 __all__ = ["VectorResult", "vectorize"]
 
-Progress = Callable[[str, int, int, int], None]
 SUFFIXES = {".geojson": "geojson", ".json": "geojson"}
 WARNING = "the raster has no CRS: coordinates are pixels (col, row), and areas are unknown"
 
@@ -125,6 +125,8 @@ def _checked_out(path: Path, overwrite: bool) -> Path:
         raise OutputError(f"{path} has the suffix {path.suffix!r}; expected one of {', '.join(SUFFIXES)}")
     if path.is_dir():
         raise OutputError(f"{path} is a folder; give the file to write")
+    if not path.parent.is_dir():
+        raise OutputError(f"can't write {path}: there is no folder {path.parent}; make it first")
     if path.exists() and not overwrite:
         raise OutputError(f"{path} exists already; use --overwrite to replace it, or choose another name")
     return path
@@ -146,7 +148,7 @@ def _classes(taxonomy: Taxonomy | str | Path | None, raster: LabelRaster) -> Tax
 
 
 def _confidence(path: str | Path, raster: LabelRaster) -> LabelRaster:
-    other = LabelRaster.open(path, nodata=255)
+    other = LabelRaster.of_bytes(path)
     if other.geobox != raster.geobox:
         raise SceneError(
             f"{path} and {raster.path} are on different grids ({other.geobox} and {raster.geobox})"

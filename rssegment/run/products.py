@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import math
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
@@ -19,6 +19,7 @@ import shapely
 from rssegment.errors import OutputError
 from rssegment.grid import Block, Box
 from rssegment.run.planning import Plan
+from rssegment.run.progress import Progress
 from rssegment.run.regions import pixel_size, write_regions
 from rssegment.run.store import BlockResult, Store, read_json
 from rssegment.vector import BlockTrace, join
@@ -28,7 +29,6 @@ from rssegment.write.rasters import confidence_kind, label_kind, write_cog, writ
 
 __all__ = ["Products", "Result", "Work", "read_result", "write_products"]
 
-Progress = Callable[[str, int, int, int], None]
 LIBRARIES = ("rssegment", "torch", "rasterio", "numpy", "numba", "shapely", "pyproj", "distributed")
 
 
@@ -91,7 +91,7 @@ class Work:
 
     def write_vrts(self, plan: Plan) -> tuple[Path, Path]:
         """Writes ``labels.vrt`` and ``confidence.vrt`` over the parts there are, into the work folder."""
-        store = Store(plan.work)
+        store = Store.of(plan)
         labels, confidence = plan.work / "labels.vrt", plan.work / "confidence.vrt"
         names = plan.taxonomy.category_names()
         kind = label_kind(plan.taxonomy.colormap(), names)
@@ -129,7 +129,7 @@ def write_products(products: Products, progress: Progress | None = None) -> Resu
     with steps.step("confidence"):
         write_cog(confidence, paths["confidence"], confidence_kind())
     with steps.step("regions"):
-        traces = [BlockTrace.load(Store(plan.work).trace(block)) for block, _ in work.done]
+        traces = [BlockTrace.load(Store.of(plan).trace(block)) for block, _ in work.done]
         regions = join(traces, plan.settings.connectivity)
         counts = write_regions(
             regions, plan.geobox, plan.taxonomy, {name: paths[name] for name in plan.settings.formats}
@@ -232,7 +232,7 @@ def read_result(plan: Plan) -> Result | None:
     record = read_json(plan.products["run"])
     if record is None or record.get("status") != "done":
         return None
-    if record.get("plan", {}).get("fingerprint") != plan.fingerprint:
+    if _fingerprint(record) != plan.fingerprint:
         raise OutputError(
             f"{plan.out} holds the result of a run of another scene, model or settings; "
             "use --overwrite to replace it, or choose another folder"
@@ -250,3 +250,8 @@ def read_result(plan: Plan) -> Result | None:
         seconds=record["seconds"],
         plan=record["plan"],
     )
+
+
+def _fingerprint(record: dict[str, Any]) -> object:
+    described = record.get("plan")
+    return described.get("fingerprint") if isinstance(described, dict) else None

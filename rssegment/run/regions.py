@@ -10,11 +10,14 @@ import numpy as np
 from numpy.typing import NDArray
 from odc.geo.geobox import GeoBox
 
+from rssegment.errors import InputError
 from rssegment.taxonomy import Node
 from rssegment.vector import Regions
 from rssegment.vector.attributes import attributes
 from rssegment.write.atomic import staged
 from rssegment.write.geojson import Features, write_geojson
+
+EARTH_M2 = 5.10065622e14  # surface of the WGS 84 ellipsoid
 
 __all__ = ["ClassTree", "pixel_size", "write_regions"]
 
@@ -41,6 +44,7 @@ def write_regions(
         tally.clear()
         with staged(path) as temporary:
             write_geojson(temporary, _features(regions, geobox, taxonomy, tally), crs, pixel_size(geobox))
+            tally.check(crs)
     return tally.counts()
 
 
@@ -76,6 +80,15 @@ class _Tally:
             row[0] += int(mine.sum())
             row[1] += int(columns["pixels"][mine].sum())
             row[2] += float(columns["area_m2"][mine].sum())
+
+    def check(self, crs: str | None) -> None:
+        """Refuses areas that no map of the Earth has."""
+        total = sum(row[2] for row in self._rows.values())
+        if total > EARTH_M2 * 1.0001:
+            raise InputError(
+                f"the regions add up to {total:.3g} m², more than the Earth has ({EARTH_M2:.3g}): the grid reaches "
+                f"beyond where {crs} is defined, or over itself; cut it first, as by gdalwarp -te"
+            )
 
     def counts(self) -> dict[str, Any]:
         classes = []

@@ -10,7 +10,7 @@ from rssegment.config import Settings
 from rssegment.errors import PlanError
 from rssegment.model import ModelSpec
 
-__all__ = ["Demand", "Resources", "choose", "forward_share"]
+__all__ = ["Cluster", "Demand", "Resources", "choose", "forward_share"]
 
 BLOCK_SIZES = (8192, 4096, 2048, 1024, 512)
 # A process before it holds any block: Python, torch, numba and GDAL's cache.
@@ -36,14 +36,27 @@ class Resources:
 
 
 @dataclass(frozen=True)
+class Cluster:
+    """What there is already: ``workers`` processes of ``threads`` each, ``memory`` bytes in all (0: unknown)."""
+
+    workers: int
+    threads: int
+    memory: int
+
+
+@dataclass(frozen=True)
 class Demand:
-    """What decides the memory of a block: the model, the batch, and the size of a model pixel in output pixels."""
+    """What decides the memory of a block: the model, the batch, and the size of a model pixel in output pixels.
+
+    ``threads`` is the number of forward passes that a worker runs side by side, 0 for its share of this machine.
+    """
 
     spec: ModelSpec
     batch: int
     factor: tuple[float, float]
     in_flight: int
     on_cpu: bool
+    threads: int = 0
 
     def bytes_for(self, block: int, workers: int) -> int:
         """Peak bytes of one of ``workers`` processes, with ``in_flight`` blocks of ``block`` px."""
@@ -55,18 +68,18 @@ class Demand:
             math.ceil(patch * self.factor[0]) * block * 4 * classes if self.factor != (1.0, 1.0) else 0
         )
         one = strip + resampled + block * block * CORE_BYTES
-        passes = forward_share(workers) if self.on_cpu else 1
+        passes = (self.threads or forward_share(workers)) if self.on_cpu else 1
         # each pass's activations, and the input batches that wait for it
         forward = passes * self.batch * patch * patch * (ACTIVATION_BYTES + 8 * bands * self.in_flight)
         return PROCESS_BYTES + forward + self.in_flight * one
 
 
 def choose(
-    settings: Settings, demand: Demand, shape: tuple[int, int], device: str, workers: int | None
+    settings: Settings, demand: Demand, shape: tuple[int, int], device: str, cluster: Cluster | None
 ) -> Resources:
     """Fills in the block size and number of workers that ``settings`` leave open.
 
-    ``workers`` is the number of processes of a cluster that exists already. Large blocks repeat less work at their
+    ``cluster`` is one that exists already. Large blocks repeat less work at their
     edges; every worker should still get several.
 
     Raises
@@ -74,16 +87,15 @@ def choose(
     PlanError
         A block needs more memory than there is, with the size that fits.
     """
-    memory = settings.memory or memory_limit()
-    count = _workers(settings, demand, shape, device, memory) if workers is None else workers
+    memory = settings.memory or (cluster and cluster.memory) or memory_limit()
+    count = cluster.workers if cluster else _workers(settings, demand, shape, device, memory)
     share = memory // max(1, count)
     fitting = [size for size in BLOCK_SIZES if demand.bytes_for(size, count) <= share]
     block = settings.block if settings.block != "auto" else _block(fitting, shape, count)
     need = demand.bytes_for(block or BLOCK_SIZES[-1], count)
     if not block or need > share:
-        cure = (
-            f"use --block {fitting[0]}" if fitting else "give it more memory, or fewer workers (--workers 1)"
-        )
+        fewer = "give each more memory, or put fewer blocks in flight at once (in_flight in --settings)"
+        cure = f"use --block {fitting[0]}" if fitting else fewer
         raise PlanError(
             f"a worker needs {need / 1e9:.1f} GB for blocks of {block or BLOCK_SIZES[-1]} px, "
             f"{settings.in_flight} at a time, and there are {share / 1e9:.1f} GB for each of {max(1, count)}; {cure}"

@@ -2,14 +2,20 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Callable, Generator, Iterable
-from concurrent.futures import FIRST_COMPLETED, Future, ThreadPoolExecutor, wait
+from concurrent.futures import FIRST_COMPLETED, CancelledError, Future, ThreadPoolExecutor, wait
+from contextlib import suppress
+from functools import lru_cache
 from itertools import islice
+from threading import BoundedSemaphore
 from typing import Any
+from uuid import uuid4
 
-from distributed import Client, as_completed, get_worker
+from distributed import Client, get_worker
+from distributed import wait as wait_for_any
 
-from rssegment.errors import InputError, StorageError
+from rssegment.errors import InputError, RunError, StorageError
 from rssegment.grid import Block
 from rssegment.predict import forward_workers, set_forward_workers
 from rssegment.run.planning import Plan
@@ -22,6 +28,9 @@ Task = Callable[[Plan, Block], BlockResult]
 
 # A retry can't cure these.
 FINAL = (InputError, StorageError)
+# What a client meets when its scheduler went away.
+LOST = (CancelledError, OSError)
+POLL, PATIENCE = 5.0, 60.0  # s: between looks at the workers, and to go on without any
 
 
 def run_serial(task: Task, plan: Plan, blocks: Iterable[Block]) -> Generator[Outcome, None, None]:
@@ -53,41 +62,61 @@ def run_on_cluster(
     it has threads. Only the plan, block names and small results travel; a worker that is lost costs the blocks it
     held, which Dask gives to another.
     """
-    queue = iter(blocks)
-    running: dict[str, Block] = {}
-
-    def submit(count: int) -> list[Any]:
-        futures = []
-        for block in islice(queue, count):
-            key = f"block-{plan.fingerprint[:8]}-{block.name}"
-            futures.append(client.submit(_on_worker, task, plan, block, forward, key=key, pure=False))
-            running[key] = block
-        return futures
-
-    finished = as_completed(submit(_slots(client, plan)))
+    queue, run = iter(blocks), uuid4().hex[:8]
+    running: dict[Any, Block] = {}
+    seen = time.monotonic()
     try:
-        for future in finished:
-            block = running.pop(future.key)
-            outcome = _outcome(future)
-            future.release()
-            # workers may come and go: fill up to what there is now
-            finished.update(submit(max(0, _slots(client, plan) - len(running))))
-            yield block, outcome
+        while True:
+            for block in islice(queue, max(0, _slots(client, plan) - len(running))):
+                key = f"block-{run}-{block.name}"
+                future = client.submit(_on_worker, task, plan, block, forward, key=key, pure=False)
+                running[future] = block
+            if not running:
+                return
+            if client.nthreads():
+                seen = time.monotonic()
+            elif time.monotonic() - seen > PATIENCE:
+                raise RunError(
+                    "no Dask worker has been there for a minute; start some, then run again with --resume"
+                )
+            for future in _finished(list(running)):
+                yield running.pop(future), _outcome(future)
+                future.release()
+    except LOST as error:
+        raise RunError(
+            f"the Dask scheduler is gone ({error}); start it, then run again with --resume"
+        ) from error
     finally:
-        client.cancel(list(finished.futures), force=True)
+        with suppress(*LOST, RuntimeError):  # what is lost needs no cancelling
+            client.cancel(list(running), force=True)
+
+
+def _finished(futures: list[Any]) -> list[Any]:
+    """Those that are done, in the order given; none if none is done within a while."""
+    try:
+        done = wait_for_any(futures, timeout=POLL, return_when="FIRST_COMPLETED").done
+    except TimeoutError:
+        return []
+    return [future for future in futures if future in done]
 
 
 def _slots(client: Client, plan: Plan) -> int:
-    """Blocks to have submitted: those in work on every thread, and one more each to follow at once."""
-    workers = max(1, len(client.nthreads()))
-    return workers * (plan.settings.in_flight + 1)
+    """Blocks to have submitted: ``in_flight`` in work on every worker, and one more each to follow at once."""
+    return max(1, len(client.nthreads())) * (plan.settings.in_flight + 1)
 
 
 def _on_worker(task: Task, plan: Plan, block: Block, forward: int | None) -> BlockResult:
     count = forward or get_worker().state.nthreads
     if forward_workers() != count:
         set_forward_workers(count)
-    return _attempt(task, plan, block)
+    with _in_flight(plan.settings.in_flight):
+        return _attempt(task, plan, block)
+
+
+@lru_cache(maxsize=8)
+def _in_flight(limit: int) -> BoundedSemaphore:
+    """At most ``limit`` blocks at once in this process, however many threads the worker has."""
+    return BoundedSemaphore(limit)
 
 
 def _attempt(task: Task, plan: Plan, block: Block) -> BlockResult:
@@ -103,6 +132,8 @@ def _attempt(task: Task, plan: Plan, block: Block) -> BlockResult:
 
 
 def _outcome(future: Any) -> BlockResult | Exception:
+    if future.cancelled():
+        raise CancelledError("its work was cancelled")
     error = future.exception()
     if error is None:
         result: BlockResult = future.result()

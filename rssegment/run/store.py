@@ -3,15 +3,14 @@
 from __future__ import annotations
 
 import json
-import shutil
+import zlib
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, Literal, Self
 
 import numpy as np
 from numpy.typing import NDArray
 
-from rssegment.errors import OutputError
 from rssegment.grid import Block
 from rssegment.run.planning import Plan
 from rssegment.vector import BlockTrace
@@ -23,20 +22,28 @@ __all__ = ["BlockResult", "Store"]
 
 @dataclass(frozen=True)
 class BlockResult:
-    """What one block came to. ``seconds`` by stage; ``bytes`` of each part file, by name."""
+    """What one block came to. ``seconds`` by stage; ``parts``: size (bytes) and CRC-32 of each part file, by name."""
 
     name: str
     status: Literal["done", "empty"]
     valid_pixels: int = 0
     seconds: dict[str, float] = field(default_factory=dict)
-    bytes: dict[str, int] = field(default_factory=dict)
+    parts: dict[str, tuple[int, int]] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)
 class Store:
-    """Part files of a run: per block a label raster, a confidence raster, a trace, and a marker written last."""
+    """Part files of a run: per block a label raster, a confidence raster, a trace, and a marker written last.
+
+    The folder bears the run's fingerprint and block size, so that a task of an earlier run that ends late on some
+    worker can't be taken for one of this run.
+    """
 
     folder: Path
+
+    @classmethod
+    def of(cls, plan: Plan) -> Self:
+        return cls(plan.work / f"{plan.fingerprint[:16]}-{plan.resources.block}")
 
     def labels(self, block: Block) -> Path:
         return self.folder / "labels" / f"{block.name}.tif"
@@ -56,9 +63,6 @@ class Store:
             with storage_errors(self.folder / name):
                 (self.folder / name).mkdir(parents=True, exist_ok=True)
 
-    def remove(self) -> None:
-        shutil.rmtree(self.folder, ignore_errors=True)
-
     def save(
         self,
         plan: Plan,
@@ -66,15 +70,15 @@ class Store:
         labels: NDArray[np.uint16],
         confidence: NDArray[np.uint8],
         trace: BlockTrace,
-    ) -> dict[str, int]:
-        """Writes the parts of ``block``, each whole or not at all; returns their sizes in bytes."""
+    ) -> dict[str, tuple[int, int]]:
+        """Writes the parts of ``block``, each whole or not at all; returns their sizes and checksums."""
         part = plan.geobox[block.core.slices]
         kind = label_kind(plan.taxonomy.colormap(), {})
         write_part(self.labels(block), labels, part, kind)
         write_part(self.confidence(block), confidence, part, confidence_kind())
         with staged(self.trace(block)) as temporary:
             trace.save(temporary)
-        return {path.parent.name: path.stat().st_size for path in self._parts(block)}
+        return {path.parent.name: _checksum(path) for path in self._parts(block)}
 
     def finish(self, block: Block, result: BlockResult) -> None:
         """Marks ``block`` as done: from here on a resumed run passes over it."""
@@ -91,33 +95,17 @@ class Store:
     def _intact(self, block: Block, result: BlockResult) -> bool:
         paths = {path.parent.name: path for path in self._parts(block)}
         return all(
-            paths[name].is_file() and paths[name].stat().st_size == size
-            for name, size in result.bytes.items()
+            paths[name].is_file() and _checksum(paths[name]) == tuple(facts)
+            for name, facts in result.parts.items()
         )
 
     def _parts(self, block: Block) -> tuple[Path, Path, Path]:
         return self.labels(block), self.confidence(block), self.trace(block)
 
-    def claim(self, plan: Plan, resume: bool) -> None:
-        """Takes the work folder for ``plan``: new, or on ``resume`` one that the same plan left.
 
-        Raises
-        ------
-        OutputError
-            The folder belongs to another scene, model or settings.
-        """
-        path = self.folder / "plan.json"
-        mine = {"fingerprint": plan.fingerprint, "block": plan.resources.block}
-        theirs = read_json(path)
-        if not resume or theirs is None:
-            self.remove()
-        elif theirs != mine:
-            raise OutputError(
-                f"{self.folder} was left by a run of another scene, model, settings or block size; "
-                "resume that run with what it was started with, or start afresh with --overwrite"
-            )
-        self.create()
-        write_bytes(path, json.dumps(mine).encode())
+def _checksum(path: Path) -> tuple[int, int]:
+    content = path.read_bytes()
+    return len(content), zlib.crc32(content)
 
 
 def read_json(path: Path) -> dict[str, Any] | None:

@@ -6,6 +6,7 @@ closes the one used longest ago. A scene itself holds none and can be pickled.
 
 from __future__ import annotations
 
+import logging
 import os
 import threading
 from collections import OrderedDict
@@ -19,7 +20,17 @@ from rasterio.errors import RasterioError, RasterioIOError
 
 from rssegment.errors import SceneError
 
-__all__ = ["CACHE_BYTES", "Dataset", "discard", "gdal", "handle", "is_remote", "open_dataset", "reason"]
+__all__ = [
+    "CACHE_BYTES",
+    "Dataset",
+    "complaints",
+    "discard",
+    "gdal",
+    "handle",
+    "is_remote",
+    "open_dataset",
+    "reason",
+]
 
 Dataset = Any  # rasterio.DatasetReader: rasterio ships no types
 
@@ -31,7 +42,8 @@ OPEN_PER_THREAD = 64
 _GDAL_OPTIONS = {
     "GDAL_CACHEMAX": CACHE_BYTES,
     "GDAL_NUM_THREADS": str(min(4, os.cpu_count() or 1)),
-    # A corrupt JPEG tile is otherwise filled with grey after a mere warning: a silent hole.
+    # A corrupt JPEG is otherwise filled with grey after a mere warning: a silent hole. For JPEG inside TIFF
+    # it has no effect, see complaints().
     "GDAL_ERROR_ON_LIBJPEG_WARNING": "TRUE",
     # Without limits a server that doesn't answer stops the process for ever. No limit on a whole request,
     # which may be long: only on silence (less than 1 byte/s for so many seconds).
@@ -74,6 +86,38 @@ def gdal(path: str) -> Iterator[None]:
         options["GDAL_DISABLE_READDIR_ON_OPEN"] = "TRUE"
     with rasterio.Env(**options):
         yield
+
+
+class _Complaints(logging.Handler):
+    """Keeps what GDAL says of corrupt pixels in the current thread, which it does not count as an error."""
+
+    def __init__(self) -> None:
+        super().__init__(logging.WARNING)
+        self.heard = threading.local()
+
+    def emit(self, record: logging.LogRecord) -> None:
+        text = record.getMessage()
+        if "JPEGLib:" in text:
+            self.heard.text = text
+
+
+_complaints = _Complaints()
+logging.getLogger("rasterio._err").addHandler(_complaints)
+
+
+@contextmanager
+def complaints() -> Iterator[None]:
+    """Makes an error of GDAL's warnings that pixels just read are corrupt.
+
+    Raises
+    ------
+    RasterioIOError
+        There was such a warning.
+    """
+    _complaints.heard.text = None
+    yield
+    if _complaints.heard.text:
+        raise RasterioIOError(_complaints.heard.text)
 
 
 def open_dataset(path: str, **options: Any) -> Dataset:

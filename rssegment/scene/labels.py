@@ -16,11 +16,12 @@ from rasterio.windows import Window
 
 from rssegment.errors import ReadError, SceneError
 from rssegment.grid import BlockGrid, Box
+from rssegment.scene.checks import placed
 
 __all__ = ["LabelRaster"]
 
 MAX_CLASSES = 65535
-_WHOLE = ("uint8", "int8", "uint16", "int16", "uint32", "int32", "uint64", "int64")
+_WHOLE = ("uint8", "int8", "uint16", "int16", "uint32", "int32", "int64")
 
 
 @dataclass(frozen=True)
@@ -53,7 +54,7 @@ class LabelRaster:
         try:
             with rasterio.open(path) as file:
                 _check(file, path)
-                geobox = GeoBox(file.shape, file.transform, file.crs)
+                geobox = _grid(file, path)
                 missing = nodata if nodata is not None else file.nodata
                 codes = _present(file, missing)
                 names, colors = _names(Path(path)), _colors(file)
@@ -65,6 +66,26 @@ class LabelRaster:
                 "if that value is a class, say what marks no data instead by --nodata"
             )
         return cls(str(path), geobox, missing, codes, names, colors)
+
+    @classmethod
+    def of_bytes(cls, path: str | Path) -> LabelRaster:
+        """A raster of one band of bytes whose values mean themselves, as confidence does; it isn't read yet.
+
+        Raises
+        ------
+        SceneError
+            Not a raster of bytes in one band.
+        """
+        try:
+            with rasterio.open(path) as file:
+                if file.count != 1 or file.dtypes[0] != "uint8":
+                    raise SceneError(
+                        f"{path} has {file.count} band(s) of {file.dtypes[0]}; expected one band of uint8, "
+                        "0 to 254 for a probability from 0 to 1 and 255 for no data, as segment writes it"
+                    )
+                return cls(str(path), _grid(file, path), 255, (), {}, {})
+        except RasterioError as error:
+            raise SceneError(f"can't read {path}: {error}") from error
 
     @property
     def shape(self) -> tuple[int, int]:
@@ -104,6 +125,10 @@ class LabelRaster:
                 return values, _missing(file, values, self.nodata, window)
         except RasterioError as error:
             raise ReadError(f"can't read rows {box.row} to {box.stop_row} of {self.path}: {error}") from error
+
+
+def _grid(file: rasterio.DatasetReader, path: str | Path) -> GeoBox:
+    return placed(file, str(path), None)[0] if file.crs else GeoBox(file.shape, file.transform, None)
 
 
 def _positions(

@@ -15,7 +15,7 @@ from rasterio.windows import Window
 from rssegment.errors import ReadError, SceneError
 from rssegment.grid import Box
 from rssegment.scene.bands import Band
-from rssegment.scene.handles import Dataset, discard, gdal, handle, reason
+from rssegment.scene.handles import Dataset, complaints, discard, gdal, handle, reason
 from rssegment.scene.source import Source
 from rssegment.scene.validity import has_data, tested_bands
 
@@ -192,7 +192,8 @@ def _read(
 
 def _read_window(dataset: Dataset, indexes: Sequence[int], box: Box, out: Array, masks: bool) -> None:
     window = Window(box.col, box.row, box.width, box.height)
-    (dataset.read_masks if masks else dataset.read)(list(indexes), window=window, out=out)
+    with complaints():
+        (dataset.read_masks if masks else dataset.read)(list(indexes), window=window, out=out)
 
 
 def _tiles(source: Source, box: Box, dataset: Dataset) -> Iterator[Box]:

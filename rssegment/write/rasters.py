@@ -14,6 +14,7 @@ import rasterio
 import rasterio.shutil
 from numpy.typing import NDArray
 from odc.geo.geobox import GeoBox
+from rasterio._err import CPLE_BaseError
 from rasterio.errors import RasterioError
 
 from rssegment.errors import StorageError
@@ -122,7 +123,7 @@ def write_cog(vrt: Path, path: Path, kind: RasterKind) -> None:
         try:
             rasterio.shutil.copy(vrt, temporary, **options)
             _read_through(temporary)
-        except RasterioError as error:
+        except (RasterioError, CPLE_BaseError) as error:  # some of GDAL's own errors come unwrapped
             raise _storage_error(path, error) from error
 
 

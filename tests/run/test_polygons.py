@@ -110,6 +110,13 @@ def test_confidence_on_another_grid_is_refused(tmp_path: Path) -> None:
         rs.vectorize(path, tmp_path / "r.geojson", confidence=other)
 
 
+def test_confidence_of_another_type_is_refused(tmp_path: Path) -> None:
+    path = write_labels(tmp_path / "l.tif", some_labels())
+    other = write_labels(tmp_path / "c.tif", np.full((150, 210), 300, "uint16"))
+    with pytest.raises(SceneError, match=r"uint16; expected one band of uint8"):
+        rs.vectorize(path, tmp_path / "r.geojson", confidence=other)
+
+
 def test_taxonomy_names_the_regions(tmp_path: Path, tree: Taxonomy) -> None:
     path = write_labels(tmp_path / "l.tif", np.array([[3, 10]], "uint8"))
     rs.vectorize(path, tmp_path / "r.geojson", taxonomy=tree)

@@ -12,6 +12,7 @@ import sys
 import time
 from collections import Counter
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import numpy as np
@@ -23,8 +24,12 @@ from numpy.typing import NDArray
 from shapely.geometry import shape
 
 import rssegment as rs
-from rssegment.errors import BlocksFailedError, OutputError, SceneError
+from rssegment.errors import BlocksFailedError, OutputError, RunError, SceneError
+from rssegment.grid import Box
+from rssegment.run import block as block_module
+from rssegment.run import runners
 from rssegment.run.cluster import local_cluster
+from rssegment.run.folder import prepare
 from rssegment.taxonomy import Taxonomy
 from tests.run.conftest import make_bundle, scene_values, write_scene
 from tests.write.rfc7946 import check as check_rfc7946
@@ -180,11 +185,174 @@ def test_a_block_that_fails_is_named_and_can_be_mended(
     feature = json.loads((out / "missing.geojson").read_text())["features"][0]
     assert feature["properties"]["block"] == "r0001_c0001"
     assert shape(feature["geometry"]).is_valid
-    write_scene(
-        path, scene_values()
-    )  # the cause is mended; GDAL's other handles on it are gone with their threads
-    rs.segment(path, bundle, tmp_path / "fresh", settings=settings(block=384), client=client)
-    assert digests(tmp_path / "fresh") == digests(reference)
+    write_scene(path, scene_values())  # another scene by its content, so it is begun afresh
+    with pytest.raises(OutputError, match="another scene"):
+        rs.segment(path, bundle, out, settings=settings(block=384), client=client, resume=True)
+    rs.segment(path, bundle, out, settings=settings(block=384), client=client, overwrite=True)
+    assert digests(out) == digests(reference)
+    assert not (out / "missing.geojson").exists()
+
+
+def test_resume_does_the_failed_blocks_and_no_other(
+    scene: Path, bundle: Path, reference: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    real, traced, broken = block_module.trace_block, list[Box](), [True]
+
+    def fails_at_first(labels: object, core: Box, *rest: object) -> object:
+        if core == Box(256, 512, 256, 256) and broken[0]:
+            raise RuntimeError("a passing trouble")
+        traced.append(core)
+        return real(labels, core, *rest)
+
+    monkeypatch.setattr(block_module, "trace_block", fails_at_first)
+    with pytest.raises(BlocksFailedError, match=r"1 of 12 blocks failed .*RuntimeError: a passing trouble"):
+        rs.segment(scene, bundle, tmp_path, settings=settings(retries=1))
+    assert len(traced) == 11
+    broken[0] = False
+    result = rs.segment(scene, bundle, tmp_path, settings=settings(), resume=True)
+    assert traced[11:] == [Box(256, 512, 256, 256)]
+    assert result.status == "done"
+    assert digests(tmp_path) == digests(reference)
+    assert not (tmp_path / "missing.geojson").exists()
+
+
+def test_a_passing_trouble_is_retried(
+    scene: Path, bundle: Path, reference: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    real, tries = block_module.trace_block, Counter[Box]()
+
+    def fails_once(labels: object, core: Box, *rest: object) -> object:
+        tries[core] += 1
+        if tries[core] == 1:
+            raise RuntimeError("a passing trouble")
+        return real(labels, core, *rest)
+
+    monkeypatch.setattr(block_module, "trace_block", fails_once)
+    rs.segment(scene, bundle, tmp_path, settings=settings(retries=1))
+    assert set(tries.values()) == {2}
+    assert digests(tmp_path) == digests(reference)
+
+
+def test_a_damaged_part_is_done_again(scene: Path, bundle: Path, reference: Path, tmp_path: Path) -> None:
+    rs.segment(scene, bundle, tmp_path, settings=settings(), keep_work=True)
+    (tmp_path / "run.json").unlink()
+    part = next((tmp_path / "work").glob("*/labels/r0001_c0001.tif"))
+    content = bytearray(part.read_bytes())
+    content[-300:] = bytes(300)
+    part.write_bytes(content)
+    rs.segment(scene, bundle, tmp_path, settings=settings(), resume=True)
+    assert digests(tmp_path) == digests(reference)
+
+
+def test_nobodys_own_files_are_touched(scene: Path, bundle: Path, tmp_path: Path) -> None:
+    theirs = tmp_path / "work" / "thesis.txt"
+    theirs.parent.mkdir()
+    theirs.write_text("mine")
+    for flags in ({}, {"resume": True}, {"overwrite": True}):
+        with pytest.raises(OutputError, match="not from a run"):
+            rs.segment(scene, bundle, tmp_path, settings=settings(), **flags)
+    assert theirs.read_text() == "mine"
+    (tmp_path / "other").mkdir()
+    (tmp_path / "other" / "labels.tif").write_text("mine")
+    with pytest.raises(OutputError, match="no run that could be resumed"):
+        rs.segment(scene, bundle, tmp_path / "other", settings=settings(), resume=True)
+    assert (tmp_path / "other" / "labels.tif").read_text() == "mine"
+
+
+@pytest.mark.parametrize("name", ["labels.tif", "work/scene.tif"])
+def test_a_run_never_writes_over_its_input(scene: Path, bundle: Path, tmp_path: Path, name: str) -> None:
+    (tmp_path / "work").mkdir()
+    shutil.copy(scene, tmp_path / name)
+    with pytest.raises(OutputError, match=r"its own input"):
+        rs.segment(tmp_path / name, bundle, tmp_path, settings=settings(), overwrite=True)
+    assert (tmp_path / name).read_bytes() == scene.read_bytes()
+
+
+def test_an_earlier_result_stays_until_there_is_a_new_one(
+    bundle: Path, reference: Path, tmp_path: Path
+) -> None:
+    out = tmp_path / "out"
+    shutil.copytree(reference, out)
+    empty = write_scene(tmp_path / "empty.tif", np.zeros((3, 100, 100), np.uint8))
+    with pytest.raises(SceneError, match="no data"):
+        rs.segment(empty, bundle, out, settings=settings(), overwrite=True)
+    assert digests(out) == digests(reference)
+    assert (out / "run.json").exists()
+
+
+def test_leftovers_of_a_killed_run_are_swept(scene: Path, bundle: Path, tmp_path: Path) -> None:
+    (tmp_path / ".labels.tif.abc123").mkdir()
+    (tmp_path / ".labels.tif.abc123" / "labels.tif").write_bytes(b"half")
+    rs.segment(scene, bundle, tmp_path, settings=settings())
+    assert not (tmp_path / ".labels.tif.abc123").exists()
+
+
+def test_runs_share_a_cluster(
+    scene: Path, bundle: Path, reference: Path, tmp_path: Path, cluster: Client
+) -> None:
+    def run(name: str) -> None:
+        rs.segment(scene, bundle, tmp_path / name, settings=settings(), client=cluster)
+
+    with ThreadPoolExecutor(3) as pool:
+        list(pool.map(run, "abc"))
+    assert all(digests(tmp_path / name) == digests(reference) for name in "abc")
+
+
+def test_a_model_changed_on_the_way_ends_the_run(scene: Path, tree: Taxonomy, tmp_path: Path) -> None:
+    path = make_bundle(tmp_path / "model", tree)
+
+    def change(stage: str, done: int, total: int, pixels: int) -> None:
+        if done == 2 and stage == "segment":
+            shutil.rmtree(path)
+            make_bundle(path, tree, resolution_factor=3)
+
+    with pytest.raises(BlocksFailedError, match="changed since the run began"):
+        rs.segment(scene, path, tmp_path / "out", settings=settings(block=128), progress=change)
+
+
+def test_a_scene_changed_on_the_way_gives_no_result(scene: Path, bundle: Path, tmp_path: Path) -> None:
+    path = shutil.copy(scene, tmp_path / "scene.tif")
+
+    def change(stage: str, done: int, total: int, pixels: int) -> None:
+        if done == 2 and stage == "segment":
+            write_scene(path, scene_values()[::-1])
+
+    with pytest.raises(RunError, match="changed or removed while it was segmented"):
+        rs.segment(path, bundle, tmp_path / "out", settings=settings(), progress=change)
+    assert not any((tmp_path / "out" / name).exists() for name in PRODUCTS)
+
+
+def test_a_lost_scheduler_is_reported(scene: Path, bundle: Path, tmp_path: Path) -> None:
+    with local_cluster(1, 1, 4 << 30) as client:
+
+        def close(stage: str, done: int, total: int, pixels: int) -> None:
+            if done == 2:
+                client.cluster.close()
+
+        with pytest.raises(RunError, match="--resume"):
+            rs.segment(scene, bundle, tmp_path, settings=settings(block=100), client=client, progress=close)
+
+
+def test_lost_workers_are_reported(
+    scene: Path, bundle: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(runners, "POLL", 0.2)
+    monkeypatch.setattr(runners, "PATIENCE", 1.0)
+    with local_cluster(1, 1, 4 << 30) as client:
+
+        def retire(stage: str, done: int, total: int, pixels: int) -> None:
+            if done == 2:
+                client.cluster.scale(0)
+
+        with pytest.raises(RunError, match=r"no Dask worker .*--resume"):
+            rs.segment(scene, bundle, tmp_path, settings=settings(block=100), client=client, progress=retire)
+
+
+def test_auto_block_is_kept_on_resume(scene: Path, bundle: Path, tmp_path: Path) -> None:
+    job, _ = prepare(rs.plan(scene, bundle, tmp_path, rs.Settings(workers=0, block=128)), False, False)
+    assert job.resources.block == 128
+    again, _ = prepare(rs.plan(scene, bundle, tmp_path, rs.Settings(workers=0)), False, True)
+    assert again.resources.block == 128
 
 
 def test_all_blocks_failing_makes_nothing(bundle: Path, tmp_path: Path, tree: Taxonomy) -> None:
@@ -248,13 +416,13 @@ def test_killed_and_resumed_gives_the_same_bytes(
 ) -> None:
     command = [sys.executable, "-c", SCRIPT, str(scene), str(bundle), str(tmp_path), str(workers)]
     process = subprocess.Popen(command, stderr=subprocess.DEVNULL)
-    done = tmp_path / "work" / "done"
+    done = tmp_path / "work"
     deadline = time.monotonic() + 120
-    while len(list(done.glob("*.json"))) < 4 and time.monotonic() < deadline:
+    while len(list(done.glob("*/done/*.json"))) < 4 and time.monotonic() < deadline:
         time.sleep(0.02)
     process.kill()
     process.wait()
-    kept = len(list(done.glob("*.json")))
+    kept = len(list(done.glob("*/done/*.json")))
     assert 4 <= kept < 63
     assert not (tmp_path / "labels.tif").exists()
     with pytest.raises(OutputError, match="--resume"):
