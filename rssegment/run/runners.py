@@ -73,7 +73,7 @@ def run_on_cluster(
                 running[future] = block
             if not running:
                 return
-            if client.nthreads():
+            if _workers(client):
                 seen = time.monotonic()
             elif time.monotonic() - seen > PATIENCE:
                 raise RunError(
@@ -87,7 +87,7 @@ def run_on_cluster(
             f"the Dask scheduler is gone ({error}); start it, then run again with --resume"
         ) from error
     finally:
-        with suppress(*LOST, RuntimeError):  # what is lost needs no cancelling
+        with suppress(Exception):  # what is lost needs no cancelling
             client.cancel(list(running), force=True)
 
 
@@ -102,7 +102,15 @@ def _finished(futures: list[Any]) -> list[Any]:
 
 def _slots(client: Client, plan: Plan) -> int:
     """Blocks to have submitted: ``in_flight`` in work on every worker, and one more each to follow at once."""
-    return max(1, len(client.nthreads())) * (plan.settings.in_flight + 1)
+    return max(1, _workers(client)) * (plan.settings.in_flight + 1)
+
+
+def _workers(client: Client) -> int:
+    """Number of workers there are now."""
+    try:
+        return len(client.nthreads())
+    except AttributeError as error:  # the client has closed itself
+        raise CancelledError("the connection was lost") from error
 
 
 def _on_worker(task: Task, plan: Plan, block: Block, forward: int | None) -> BlockResult:
