@@ -197,6 +197,10 @@ BAD_OPTIONS = {
     ("--bands", "1,2,9"): ("9",),
     ("--bands", ""): ("band",),
     ("--rescale", "9", "3"): ("rescale",),
+    ("--rescale", "0", "inf"): ("rescale",),
+    ("--rescale", "0", "1e-320"): ("rescale",),
+    ("--bands", "²,1,1"): ("²", "blue"),
+    ("--memory", "1e400"): ("--memory", "4GB"),
     ("--memory", "lots"): ("--memory", "4GB"),
     ("--memory", "1MB"): ("GB",),
     ("--workers", "some"): ("--workers",),
@@ -214,6 +218,55 @@ def test_a_bad_option_is_refused(  # type: ignore[no-untyped-def]
     outcome = run("segment", scene, "-m", bundle, "-o", tmp_path / "out", "--workers", 0, "-q", *options)
     refused(outcome, *words)
     assert not any((tmp_path / "out" / name).exists() for name in FINAL)
+
+
+@pytest.mark.parametrize(
+    ("text", "words"),
+    [
+        ("1: 2", ("1 = 2",)),
+        ("[" * 3000, ("settings.yaml",)),
+        ("- a", ("list", "keys and values")),
+        ("scene: {bands: [1, 2, true]}", ("bands", "counted from 1")),
+        ("blok: 512", ("blok",)),
+    ],
+    ids=["number as key", "deep", "list", "flag as band", "misspelt"],
+)
+def test_bad_settings_are_refused(  # type: ignore[no-untyped-def]
+    run, scene: Path, bundle: Path, tmp_path: Path, text: str, words: tuple[str, ...]
+) -> None:
+    (tmp_path / "settings.yaml").write_text(text)
+    options = ("-m", bundle, "-o", tmp_path / "out", "-q", "--settings", tmp_path / "settings.yaml")
+    refused(run("segment", scene, *options), *words)
+
+
+@pytest.mark.parametrize("kind", ["empty", "dangling link", "labels is a folder"])
+def test_an_output_that_cannot_be(run, scene: Path, bundle: Path, tmp_path: Path, kind: str) -> None:  # type: ignore[no-untyped-def]
+    out = tmp_path / "out"
+    if kind == "dangling link":
+        out.symlink_to(tmp_path / "nowhere" / "deep")
+    elif kind == "labels is a folder":
+        (out / "labels.tif").mkdir(parents=True)
+    where = "" if kind == "empty" else out
+    outcome = run("segment", scene, "-m", bundle, "-o", where, "-q", "--workers", 0, "--overwrite")
+    refused(outcome, "empty" if kind == "empty" else "can't write")
+
+
+@pytest.mark.skipif(not Path("/dev/full").exists(), reason="needs /dev/full")
+def test_standard_output_that_is_full(bundle: Path) -> None:
+    with Path("/dev/full").open("w") as full:
+        done = subprocess.run(
+            command("inspect", bundle), stdout=full, stderr=subprocess.PIPE, text=True, check=False
+        )
+    assert done.returncode == 1
+    assert "standard output" in done.stderr
+    assert "Traceback" not in done.stderr
+
+
+def test_a_reader_that_has_seen_enough(bundle: Path) -> None:
+    line = f"{sys.executable} -m rssegment.cli inspect {bundle} --json | head -n 1"
+    done = subprocess.run(line, shell=True, capture_output=True, text=True, check=True)
+    assert done.stdout.strip() == "{"
+    assert done.stderr == ""
 
 
 def test_a_bad_model_is_refused(run, scene: Path, bundle: Path, tmp_path: Path) -> None:  # type: ignore[no-untyped-def]

@@ -117,6 +117,14 @@ def test_confidence_of_another_type_is_refused(tmp_path: Path) -> None:
         rs.vectorize(path, tmp_path / "r.geojson", confidence=other)
 
 
+def test_a_grid_larger_than_the_earth_is_refused(tmp_path: Path) -> None:
+    profile = {"crs": "EPSG:4326", "transform": Affine(2, 0, -181, 0, -2, 90)}
+    path = write_labels(tmp_path / "l.tif", np.ones((90, 185), "uint8"), **profile)
+    with pytest.raises(InputError, match="more than the Earth has"):
+        rs.vectorize(path, tmp_path / "r.geojson")
+    assert not (tmp_path / "r.geojson").exists()
+
+
 def test_taxonomy_names_the_regions(tmp_path: Path, tree: Taxonomy) -> None:
     path = write_labels(tmp_path / "l.tif", np.array([[3, 10]], "uint8"))
     rs.vectorize(path, tmp_path / "r.geojson", taxonomy=tree)

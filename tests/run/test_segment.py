@@ -507,3 +507,16 @@ def test_other_programs_accept_the_products(reference: Path, command: list[str],
 
 def test_regions_are_as_rfc_7946_wants_them(reference: Path) -> None:
     assert len(check_rfc7946(reference / "regions.geojson")) > 100
+
+
+def test_a_corrupt_jpeg_is_no_grey_patch(bundle: Path, tmp_path: Path) -> None:
+    """GDAL only warns of it and fills the rest of the tile with grey."""
+    path = write_scene(tmp_path / "scene.tif", np.maximum(scene_values(), 1), compress="jpeg", nodata=None)
+    with rasterio.open(path) as file:
+        offset = int(file.get_tag_item("BLOCK_OFFSET_4_4", "TIFF", bidx=1))
+        size = int(file.get_tag_item("BLOCK_SIZE_4_4", "TIFF", bidx=1))
+    with path.open("r+b") as raw:
+        raw.seek(offset + size // 2)
+        raw.write(b"\xff\xd9" * 20)
+    with pytest.raises(BlocksFailedError, match=r"1 of 6 blocks failed .*r0001_c0001.*JPEG"):
+        rs.segment(path, bundle, tmp_path / "out", settings=settings(retries=0, block=384))
