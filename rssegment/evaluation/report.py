@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator
+from collections import Counter
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from typing import Any
+from unicodedata import combining, east_asian_width
 
 import numpy as np
 from numpy.typing import NDArray
@@ -28,6 +30,10 @@ _OVERALL = {
     "allocation_disagreement": scores.allocation_disagreement,
 }
 _BY_CLASS = {"iou": scores.iou, "f1": scores.f1, "precision": scores.precision, "recall": scores.recall}
+_WIDTH = 80  # columns of a terminal
+# Heads and widths: the areas, then the scores of _BY_CLASS.
+_COLUMNS = {"true px": 8, "map px": 8, "IoU": 7, "F1": 7, "prec.": 7, "recall": 8}
+_VALUES_WIDTH = 2 + sum(_COLUMNS.values())  # with the indent
 
 
 @dataclass(frozen=True)
@@ -88,28 +94,57 @@ class LevelScores:
         }
 
     def table(self) -> str:
-        """Text for a terminal: a heading, then a line for each class."""
-        width = max(len("class"), *(len("/".join(node.path)) for node in self.classes))
-        heads = "".join(f"{name:>11}" for name in self.by_class)
-        lines = [self._heading(), f"  {'class':<{width}}{'true px':>14}{'predicted px':>14}{heads}"]
-        for i, (node, true, predicted) in enumerate(self._areas()):
-            values = "".join(f"{_text(column[i]):>11}" for column in self.by_class.values())
-            lines.append(f"  {'/'.join(node.path):<{width}}{true:>14,}{predicted:>14,}{values}")
-        return "\n".join(lines)
+        """Text for a terminal of 80 columns: two lines of heading, then a line for each class that has pixels."""
+        return "\n".join([*self._heading(), *self._rows(), *self._notes()])
 
-    def _heading(self) -> str:
-        shown = {
-            "mIoU": "mean_iou",
-            "accuracy": "pixel_accuracy",
-            "F1": "mean_f1",
-            "fwIoU": "frequency_weighted_iou",
-            "kappa": "kappa",
-            "quantity": "quantity_disagreement",
-            "allocation": "allocation_disagreement",
-        }
-        text = "  ".join(f"{label} {_text(self.overall[name])}" for label, name in shown.items())
-        coarser = f", {self.counts.coarser:,} px labelled above it not scored" if self.counts.coarser else ""
-        return f"level {self.level} ({self.pixels:,} px{coarser}): {text}"
+    def same_as(self, other: LevelScores) -> bool:
+        """Whether both levels have the same counts between the same classes, but for classes without pixels."""
+        mine, theirs = self._present, other._present
+        return (
+            self.counts.coarser == other.counts.coarser
+            and [self.classes[i] for i in mine] == [other.classes[i] for i in theirs]
+            and np.array_equal(self._counts_of(mine), other._counts_of(theirs))
+        )
+
+    @cached_property
+    def _present(self) -> list[int]:
+        """Indices of the classes that are true or predicted in any scored pixel."""
+        return [i for i, (_, true, predicted) in enumerate(self._areas()) if true or predicted]
+
+    def _counts_of(self, chosen: list[int]) -> NDArray[np.int64]:
+        return self.counts.counts[np.ix_(chosen, [*chosen, len(self.classes)])]
+
+    def _heading(self) -> list[str]:
+        if not self.pixels:
+            return [f"level {self.level}: no pixels to score"]
+        text = {name: _text(value) for name, value in self.overall.items()}
+        return [
+            f"level {self.level} ({_compact(self.pixels)} px): mIoU {text['mean_iou']}"
+            f"  mF1 {text['mean_f1']}  accuracy {text['pixel_accuracy']}  kappa {text['kappa']}",
+            f"  fwIoU {text['frequency_weighted_iou']}  disagreement in quantity"
+            f" {text['quantity_disagreement']}, in allocation {text['allocation_disagreement']}",
+        ]
+
+    def _rows(self) -> Iterator[str]:
+        if not self._present:
+            return
+        paths = _fitting([self.classes[i] for i in self._present], _WIDTH - _VALUES_WIDTH)
+        width = max(len("class"), *map(_cells, paths))
+        yield f"  {_padded('class', width)}{''.join(f'{head:>{size}}' for head, size in _COLUMNS.items())}"
+        areas = list(self._areas())
+        for i, path in zip(self._present, paths, strict=True):
+            _, true, predicted = areas[i]
+            values = (_compact(true), _compact(predicted), *(_text(by[i]) for by in self.by_class.values()))
+            sizes = zip(values, _COLUMNS.values(), strict=True)
+            yield f"  {_padded(path, width)}{''.join(f'{value:>{size}}' for value, size in sizes)}"
+
+    def _notes(self) -> Iterator[str]:
+        """What is in neither rows nor scores."""
+        absent = len(self.classes) - len(self._present)
+        if absent and self._present:
+            yield f"  not shown: {absent} of {len(self.classes)} classes, no pixels scored"
+        if self.counts.coarser:
+            yield f"  not scored: {_compact(self.counts.coarser)} px labelled above level {self.level}"
 
     def _areas(self) -> Iterator[tuple[Node, int, int]]:
         """Each class with its numbers of true and of predicted pixels."""
@@ -140,8 +175,16 @@ class Scores:
         return {"taxonomy": taxonomy, "pixels": pixels, "levels": [level.as_dict() for level in self.levels]}
 
     def table(self) -> str:
-        """Text for a terminal, the finest level last."""
-        return "\n\n".join(level.table() for level in self.levels)
+        """Text for a terminal of 80 columns, the finest level last; a level that adds nothing is only named."""
+        shown = [self.levels[0]]
+        parts = [self.levels[0].table()]
+        for level in self.levels[1:]:
+            if level.same_as(shown[-1]):
+                parts.append(f"level {level.level}: as level {shown[-1].level}")
+            else:
+                shown.append(level)
+                parts.append(level.table())
+        return "\n\n".join(parts)
 
 
 def _plain(value: float) -> float | None:
@@ -149,4 +192,51 @@ def _plain(value: float) -> float | None:
 
 
 def _text(value: float) -> str:
-    return "-" if math.isnan(value) else f"{value:.4f}"
+    return "-" if math.isnan(value) else f"{round(value, 3) + 0.0:.3f}"  # + 0.0: no "-0.000"
+
+
+def _compact(pixels: int) -> str:
+    """Three digits and a unit: 812, 253 k, 3.53 M; at most 6 characters."""
+    if pixels < 1000:
+        return str(pixels)
+    power = 1
+    while pixels / 1000**power >= 999.5:  # would round to 1000
+        power += 1
+    return f"{format(pixels / 1000**power, '#.3g').rstrip('.')} {' kMGTPE'[power]}"
+
+
+def _fitting(nodes: Sequence[Node], width: int) -> list[str]:
+    """A path of at most ``width`` cells for each class; classes that would read the same get their codes."""
+    paths = [_shortened(node.path, width) for node in nodes]
+    times = Counter(paths)
+    codes = [f" ({node.code})" if times[path] > 1 else "" for node, path in zip(nodes, paths, strict=True)]
+    return [_shortened(n.path, width - len(code)) + code for n, code in zip(nodes, codes, strict=True)]
+
+
+def _shortened(path: tuple[str, ...], width: int) -> str:
+    """The whole path if it fits, else as many of its last names as do, else the last name without its middle."""
+    whole = "/".join(path)
+    if _cells(whole) <= width:
+        return whole
+    for first in range(1, len(path)):
+        if _cells(tail := "…/" + "/".join(path[first:])) <= width:
+            return tail
+    before = "…/" if len(path) > 1 else ""
+    name, half = path[-1], (width - len(before) - 1) // 2
+    return f"{before}{_cut(name, half)}…{_cut(name[::-1], half)[::-1]}"
+
+
+def _cut(text: str, width: int) -> str:
+    """As much of the beginning as fits into ``width`` cells."""
+    while _cells(text) > width:
+        text = text[:-1]
+    return text
+
+
+def _cells(text: str) -> int:
+    """Columns that a terminal gives to ``text``: East Asian wide characters take two, combining marks none."""
+    return sum(0 if combining(c) else 2 if east_asian_width(c) in "WF" else 1 for c in text)
+
+
+def _padded(text: str, width: int) -> str:
+    return text + " " * (width - _cells(text))
