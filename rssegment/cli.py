@@ -6,6 +6,7 @@ import json
 import os
 import signal
 import sys
+import textwrap
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
@@ -139,6 +140,10 @@ def segment(
     }
     settings = _settings(config, given, scene_given)
     source: str | list[str] = scene[0] if len(scene) == 1 else scene
+    if overwrite and resume:
+        raise InputError(
+            "--overwrite and --resume exclude each other: start afresh, or go on with what is there"
+        )
     if dry_run:
         plan = rs.plan(source, model, out, settings, scheduler)
         return _emit(plan.describe(), str(plan), quiet, as_json)
@@ -196,12 +201,31 @@ def inspect(
     model: Annotated[
         str | None, typer.Option("--model", "-m", help="Would this model run on the scene?")
     ] = None,
+    bands: Annotated[
+        str | None, typer.Option(help="Bands for the model, in its order: '4,3,2' or names.")
+    ] = None,
+    nodata: Annotated[
+        float | None, typer.Option(help="Value that marks no data, if the file doesn't say.")
+    ] = None,
+    crs: Annotated[str | None, typer.Option(help="CRS, if the file has none: EPSG:32631.")] = None,
+    rescale: Annotated[
+        tuple[float, float] | None,
+        typer.Option(metavar="LOW HIGH", help="Values to map to the model's range."),
+    ] = None,
     quiet: Quiet = False,
     as_json: Json = False,
 ) -> None:
-    """Say what a scene, bundle, taxonomy or run is, and what would go wrong."""
-    facts = rs.inspect(path, model=model)
+    """Say what a scene, bundle, taxonomy or run is, and what would go wrong.
+
+    The exit code is 2 if the scene doesn't fit the --model: its facts are printed first, then why.
+    """
+    chosen = bands and tuple(_band(name) for name in bands.split(","))
+    options = rs.SceneOptions(bands=chosen, nodata=nodata, crs=crs, rescale=rescale)
+    facts = rs.inspect(path, model=model, options=options)
     _emit(facts, _outline(facts), quiet, as_json)
+    if facts.get("fits") is False:
+        typer.echo(f"rssegment: {facts['why']}", err=True)
+        raise typer.Exit(2)
 
 
 class _Stopped(BaseException):
@@ -294,19 +318,58 @@ def _bytes(text: str) -> int:
         raise InputError(f"--memory is {text!r}; expected a size, as 4GB or 500MiB") from None
 
 
-def _outline(value: Any, indent: int = 0) -> str:
-    """Nested values as indented lines."""
+_EMPTY: tuple[Any, ...] = (None, "", [], {})
+
+
+def _outline(facts: dict[str, Any], indent: int = 0) -> str:
+    """Nested facts as indented lines of fewer than 100 columns, for people; JSON has the full values."""
     lines = []
-    for key, item in value.items():
+    for key, item in facts.items():
         if isinstance(item, dict) and item:
             lines += [f"{' ' * indent}{key}:", _outline(item, indent + 2)]
-        elif isinstance(item, list) and item and isinstance(item[0], dict):
+        elif isinstance(item, list) and any(_needs_line(each) for each in item):
             lines.append(f"{' ' * indent}{key}:")
-            lines += [" " * (indent + 2) + "  ".join(f"{k}={v}" for k, v in each.items()) for each in item]
+            lines += [_wrapped(_shown(each), indent + 2) for each in item]
         else:
-            shown = ", ".join(map(str, item)) if isinstance(item, list) else item
-            lines.append(f"{' ' * indent}{key}: {shown}")
+            lines.append(_wrapped(f"{key}: {_shown(item)}", indent))
     return "\n".join(lines)
+
+
+def _needs_line(item: Any) -> bool:
+    return isinstance(item, dict) or (isinstance(item, str) and len(item) > 40)
+
+
+def _wrapped(text: str, indent: int) -> str:
+    first, others = " " * indent, " " * (indent + 4)
+    return textwrap.fill(
+        text,
+        99,
+        initial_indent=first,
+        subsequent_indent=others,
+        break_long_words=False,
+        break_on_hyphens=False,
+    )
+
+
+def _shown(value: Any) -> str:
+    """One value in words: numbers to about six digits, a class's path as ``built/building``."""
+    if value in _EMPTY:
+        return "none"
+    if isinstance(value, bool):
+        return "yes" if value else "no"
+    if isinstance(value, float):  # coordinates have more than six digits before the point
+        return f"{value:.2f}".rstrip("0").rstrip(".") if 1e5 <= abs(value) < 1e15 else f"{value:.6g}"
+    if isinstance(value, list):
+        return ", ".join(" x ".join(map(_shown, v)) if isinstance(v, list) else _shown(v) for v in value)
+    if isinstance(value, dict):
+        told = {k: v for k, v in value.items() if v not in _EMPTY}
+        return "  ".join(f"{k}={_in_row(v)}" for k, v in told.items())
+    return str(value)
+
+
+def _in_row(value: Any) -> str:
+    names = isinstance(value, list) and all(isinstance(each, str) for each in value)
+    return "/".join(value) if names else _shown(value)
 
 
 if __name__ == "__main__":

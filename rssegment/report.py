@@ -42,7 +42,7 @@ class _Silent:
 
 
 class _Lines:
-    """One line when a stage ends, and every few seconds before."""
+    """One line when a stage begins and ends, and every few seconds between."""
 
     def __init__(self) -> None:
         self._started: dict[str, float] = {}
@@ -52,6 +52,8 @@ class _Lines:
         now = time.monotonic()
         if stage not in self._started:
             self._started[stage] = self._last = now
+            if done < total:
+                print(f"{stage}: {done} of {total}", file=sys.stderr, flush=True)
         if done < total and now - self._last < SECONDS_BETWEEN_LINES:
             return
         self._last = now

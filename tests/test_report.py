@@ -19,13 +19,14 @@ def test_quiet_is_silent(capsys: pytest.CaptureFixture[str]) -> None:
 def test_lines_come_at_the_end_and_now_and_then(
     capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    now = iter([100.0, 101.0, 112.0, 120.0])
+    now = iter([100.0, 101.0, 110.0, 120.0])
     monkeypatch.setattr(report.time, "monotonic", lambda: next(now))
     with report.reporter(quiet=False) as lines:
-        for done in (1, 2, 3, 4):
+        for done in (0, 2, 3, 4):
             lines.progress("segment", done, 4, done * 12_000_000)
     assert capsys.readouterr().err.splitlines() == [
-        "segment: 3 of 4, 3.00 Mpx/s, 4 s left",
+        "segment: 0 of 4",
+        "segment: 3 of 4, 3.60 Mpx/s, 3 s left",
         "segment: 4 of 4, 2.40 Mpx/s",
     ]
 

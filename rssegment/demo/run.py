@@ -19,8 +19,9 @@ __all__ = ["DEMO_SEED", "DemoOutcome", "run_demo"]
 DEMO_SEED = 0
 MARKER = ".rssegment-demo"
 NOTICE = (
-    "The landscape is synthetic: it was drawn by a program, and the bundled model was trained on others of its kind.\n"
-    "The scores show that the pipeline works; they say nothing about real imagery."
+    "The landscape is synthetic: it was drawn by a program, and the bundled model was\n"
+    "trained on others of its kind. The scores show that the pipeline works; they say\n"
+    "nothing about real imagery."
 )
 
 

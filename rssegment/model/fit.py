@@ -75,6 +75,8 @@ def match_bands(spec: ModelSpec, names: Sequence[str], *, chosen: bool = False) 
     repeated = [name for name in spec.band_names if folded.count(name.strip().casefold()) > 1]
     if repeated and not chosen:
         raise MismatchError(f"the scene has several bands named {repeated[0]}; say which to use with --bands")
+    if chosen and len(names) == len(wanted):
+        return tuple(range(1, len(wanted) + 1))
     if set(wanted) <= set(folded) and not repeated:
         return tuple(folded.index(name) + 1 for name in wanted)
     by_order = chosen or all(_NAMELESS.fullmatch(name) for name in folded)

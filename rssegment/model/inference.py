@@ -47,7 +47,7 @@ class Model:
         """Band values (C,) to put where a scene has no data: they are 0 after normalisation."""
         return self.spec.means
 
-    def __call__(self, values: Tensor) -> Tensor:
+    def __call__(self, values: Tensor | np.ndarray[Any, Any]) -> Tensor:
         """Leaf probabilities (B, L, H, W) float32 of scene values (B, C, H, W), on the model's device.
 
         Raises
@@ -57,6 +57,7 @@ class Model:
         ModelError
             The network raised, ran out of memory, or gave NaN or a wrong shape.
         """
+        values = torch.as_tensor(values)
         if values.ndim != 4 or values.shape[1] != len(self.spec.bands):
             wanted = f"(B, {len(self.spec.bands)}, H, W)"
             raise MismatchError(

@@ -13,7 +13,7 @@ from rssegment.run.products import Result, read_result
 from rssegment.run.store import Store, read_json
 from rssegment.write.atomic import storage_errors, write_bytes
 
-__all__ = ["prepare"]
+__all__ = ["prepare", "remarks"]
 
 
 def prepare(plan: Plan, overwrite: bool, resume: bool) -> tuple[Plan, Result | None]:
@@ -49,6 +49,25 @@ def prepare(plan: Plan, overwrite: bool, resume: bool) -> tuple[Plan, Result | N
     write_bytes(_mark_path(plan), json.dumps(_facts(plan)).encode())
     Store.of(plan).create()
     return plan, None
+
+
+def remarks(plan: Plan) -> tuple[str, ...]:
+    """What a run would meet in its output folder, for a plan that is only looked at.
+
+    Raises
+    ------
+    OutputError
+        The folder could not be used by any run.
+    """
+    if plan.out.exists() and not plan.out.is_dir():
+        raise OutputError(f"can't write to {plan.out}: it is a file; choose a folder")
+    _keep_inputs(plan)
+    _mark(plan)
+    try:
+        _refuse_earlier(plan)
+    except OutputError as error:
+        return (str(error),)
+    return ()
 
 
 def _mark_path(plan: Plan) -> Path:

@@ -6,6 +6,7 @@ import shutil
 import time
 from collections.abc import Generator, Iterator, Sequence
 from contextlib import closing, contextmanager, nullcontext
+from dataclasses import replace
 from datetime import UTC, datetime
 from pathlib import Path
 
@@ -17,7 +18,7 @@ from rssegment.grid import Block
 from rssegment.model import Bundle
 from rssegment.run.block import run_block
 from rssegment.run.cluster import connect, local_cluster, measure
-from rssegment.run.folder import prepare
+from rssegment.run.folder import prepare, remarks
 from rssegment.run.planning import Plan, make_plan
 from rssegment.run.products import Products, Result, Work, write_products
 from rssegment.run.progress import Progress
@@ -50,7 +51,8 @@ def plan(
     settings = settings or Settings()
     with _client(client) as cluster:
         known = None if cluster is None else measure(cluster)
-    return make_plan(Scene.open(source, settings.scene), Bundle.open(model), settings, _folder(out), known)
+    job = make_plan(Scene.open(source, settings.scene), Bundle.open(model), settings, _folder(out), known)
+    return replace(job, notes=(*job.notes, *remarks(job)))
 
 
 def segment(
@@ -152,6 +154,8 @@ def _collect(plan: Plan, outcomes: Generator[Outcome, None, None], progress: Pro
     done: list[tuple[Block, BlockResult]] = []
     failed: list[tuple[Block, str]] = []
     pixels, last = 0, time.monotonic()
+    if progress:
+        progress("segment", 0, len(plan.blocks), 0)
     with closing(outcomes):  # whatever happens here, no block is left running
         for block, outcome in outcomes:
             if isinstance(outcome, StorageError):

@@ -144,14 +144,18 @@ class Plan:
         """The plan as plain values, for JSON and for printing."""
         passes, fewest = self.patches
         down, across = self.scene.ground_resolution
+        options = self.settings.scene.model_dump(mode="json", exclude_defaults=True)
         return {
             "scene": self.scene.name,
+            "files": [source.path for source in self.scene.sources],
+            "scene_options": options,
             "shape": list(self.geobox.shape),
             "megapixels": round(math.prod(self.geobox.shape) / 1e6, 3),
             "crs": str(self.geobox.crs),
             "ground_resolution_m": [round(down, 4), round(across, 4)],
             "bands": [band.name for band in self.scene.bands],
             "model": self.spec.name,
+            "bundle": str(self.bundle),
             "model_ground_resolution_m": self.spec.ground_resolution,
             "classes": len(self.taxonomy.leaves),
             "resampled": self.resamples,
@@ -172,6 +176,11 @@ class Plan:
             "out": str(self.out),
             "outputs": [path.name for key, path in self.products.items() if key != "missing"],
             "fingerprint": self.fingerprint,
+            "fingerprints": {
+                "scene": self.scene_id,
+                "model": self.bundle_id,
+                "taxonomy": self.taxonomy.fingerprint,
+            },
             "notes": list(self.notes),
         }
 
@@ -181,7 +190,9 @@ class Plan:
         lines = {
             "scene": f"{d['scene']}  {d['shape'][0]} x {d['shape'][1]} px ({d['megapixels']:g} Mpx), {d['crs']}, "
             f"{d['ground_resolution_m'][0]:g} m",
-            "bands": ", ".join(d["bands"]),
+            "bands": ", ".join(
+                [*d["bands"], *(f"{k} {v}" for k, v in d["scene_options"].items() if k != "bands")]
+            ),
             "model": f"{d['model']}  {d['classes']} classes at {d['model_ground_resolution_m']:g} m"
             + ("; the scene is resampled to it" if d["resampled"] else ""),
             "blocks": f"{d['blocks']} of {d['block']} px",

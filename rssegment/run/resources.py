@@ -122,7 +122,8 @@ def _workers(settings: Settings, demand: Demand, shape: tuple[int, int], device:
     if device != "cpu" or math.prod(shape) < SMALL_SCENE:
         return 0
     count = math.ceil(_cores() / CORES_PER_WORKER)
-    return max(1, min(count, memory // demand.bytes_for(2048, count)))
+    count = min(count, memory // demand.bytes_for(2048, count))
+    return count if count > 1 else 0  # one process more would only cost its start
 
 
 def _cores() -> int:

@@ -21,7 +21,7 @@ def facts(**changes: Any) -> SceneFacts:
 
 def test_bands_by_name_in_the_models_order() -> None:
     assert match_bands(make_spec(), ["NIR", "blue", "Green", "red "]) == (4, 3, 1)
-    assert match_bands(make_spec(), ["nir", "red", "green"], chosen=True) == (2, 3, 1)
+    assert match_bands(make_spec(), ["nir", "red", "green"], chosen=True) == (1, 2, 3)  # as the user says
 
 
 @pytest.mark.parametrize(
