@@ -219,7 +219,7 @@ def inspect(
 
     The exit code is 2 if the scene doesn't fit the --model: its facts are printed first, then why.
     """
-    chosen = bands and tuple(_band(name) for name in bands.split(","))
+    chosen = None if bands is None else tuple(_band(name) for name in bands.split(","))
     options = rs.SceneOptions(bands=chosen, nodata=nodata, crs=crs, rescale=rescale)
     facts = rs.inspect(path, model=model, options=options)
     _emit(facts, _outline(facts), quiet, as_json)

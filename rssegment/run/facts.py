@@ -7,7 +7,7 @@ from typing import Any
 
 from rssegment.config import SceneOptions
 from rssegment.errors import InputError, MismatchError
-from rssegment.model import Bundle, check_scene
+from rssegment.model import Bundle, ModelSpec, bundled_names, check_scene
 from rssegment.run.planning import facts_of
 from rssegment.run.store import read_json
 from rssegment.scene import Scene
@@ -15,40 +15,89 @@ from rssegment.taxonomy import Taxonomy
 
 __all__ = ["inspect"]
 
+DEMO_MARK = ".rssegment-demo"  # the file by which the demo knows its own folders
+_WEIGHTS = (".safetensors", ".pt", ".pt2", ".onnx")
+_POLYGONS = (".geojson", ".geojsonl", ".shp", ".fgb", ".parquet")
 
-def inspect(path: str | Path, model: str | Path | None = None) -> dict[str, Any]:
+
+def inspect(
+    path: str | Path, model: str | Path | None = None, options: SceneOptions | None = None
+) -> dict[str, Any]:
     """Facts of a scene, a bundle, a taxonomy or a run, as plain values; ``kind`` says which it is.
 
-    ``path`` may also be the name of a bundle or taxonomy that rssegment comes with. With ``model``, a scene's facts say
-    whether that model would run on it.
+    A bare word is the name of a bundle or taxonomy that rssegment comes with first, then a file or folder
+    (``./demo`` is always the folder). ``options`` say how a scene is to be read. With ``model``, a scene's facts say
+    whether that model would run on it: ``fits``, with ``notes`` if so and ``why`` not if not, which is no error here.
 
     Raises
     ------
     InputError
-        It is none of these, or is damaged.
+        It is none of these, or is damaged; or ``model`` or ``options`` are given for what isn't a scene.
     """
+    options = options or SceneOptions()
+    facts = _own(path)
+    if facts is None:
+        return _scene(str(path), model, options)
+    given = [f"--{key}" for key, value in options if value is not None] + ["--model"] * (model is not None)
+    if given:
+        verb = "goes" if len(given) == 1 else "go"
+        raise InputError(
+            f"{', '.join(given)} {verb} with a scene, and {path} isn't one (kind: {facts['kind']}); "
+            "give a raster, or leave the option out"
+        )
+    return facts
+
+
+def _own(path: str | Path) -> dict[str, Any] | None:
+    """Facts of what rssegment itself makes or comes with; None if only a scene is left."""
     place = Path(path)
+    bare = str(path) == place.name and not place.suffix
+    # as in Bundle.open and Taxonomy.load, only text can be a name of ours where such a file is
+    if bare and (isinstance(path, str) or not place.exists()):
+        facts = _named(place)
+        if facts is not None:
+            return facts
     if place.is_dir():
         return _folder(place)
     if place.suffix.lower() in (".yaml", ".yml"):
         return _taxonomy(Taxonomy.load(place))
-    if not place.exists() and place.name == str(path) and not place.suffix:
-        return _named(str(path))
-    return _scene(str(path), model)
+    if place.is_file():
+        return _file(place)
+    if bare:
+        raise InputError(
+            f"there is no file or folder {str(path)!r}, and rssegment comes with no such bundle (it has: "
+            f"{', '.join(bundled_names())}) or taxonomy ({', '.join(Taxonomy.available())})"
+        )
+    return None
+
+
+def _named(place: Path) -> dict[str, Any] | None:
+    """A bundle of ours, or a taxonomy; the bundle if it is the name of both."""
+    name = str(place)
+    if name in bundled_names():
+        facts = _bundle(Bundle.open(name))
+    elif name in Taxonomy.available():
+        facts = _taxonomy(Taxonomy.load(name))
+    else:
+        return None
+    if place.exists():
+        what = "folder" if place.is_dir() else "file"
+        facts["notes"] = [f"this is rssegment's own {name}; for the {what} {name} write ./{name}"]
+    return facts
 
 
 def _folder(path: Path) -> dict[str, Any]:
     if (path / "model.json").exists():
         return _bundle(Bundle.open(path))
-    run = read_json(path / "run.json")
-    if run is not None:
-        return {"kind": "run", **run}
-    if (path / "work" / "plan.json").exists():
-        done = len(list((path / "work" / "done").glob("*.json")))
+    if (path / "run.json").exists():
+        return _run(path / "run.json")
+    demo = (path / DEMO_MARK).exists()
+    if demo or (path / "work" / "plan.json").exists():
+        again = f"run the demo again: rssegment demo --out {path}"
         return {
             "kind": "unfinished run",
-            "blocks_done": done,
-            "cure": "go on with it: the same command with --resume",
+            "blocks_done": len(list((path / "work").glob("*/done/*.json"))),
+            "cure": again if demo else "go on with it: the same command with --resume",
         }
     raise InputError(
         f"{path} is a folder with neither model.json (a bundle) nor run.json (a run); "
@@ -56,22 +105,36 @@ def _folder(path: Path) -> dict[str, Any]:
     )
 
 
-def _named(name: str) -> dict[str, Any]:
-    """A bundle of ours, or a taxonomy; the bundle if it is the name of both."""
-    found: dict[str, Any] = {}
-    refusals = []
-    for look in (lambda: _bundle(Bundle.open(name)), lambda: _taxonomy(Taxonomy.load(name))):
-        try:
-            facts = look()
-        except InputError as error:
-            refusals.append(str(error))
-        else:
-            found = found or facts
-    if not found:
+def _file(path: Path) -> dict[str, Any] | None:
+    """Facts of a file that stands for its folder; None if it may be a raster.
+
+    Raises
+    ------
+    InputError
+        It is another file of ours; says what it is.
+    """
+    if path.name == "model.json":
+        return _bundle(Bundle.open(path.parent))
+    if path.name == "run.json":
+        return _run(path)
+    suffix, folder = path.suffix.lower(), path.parent
+    if suffix in _WEIGHTS:
+        raise InputError(f"{path} holds a model's weights; inspect the bundle, which is a folder: {folder}")
+    if suffix in _POLYGONS:
+        run = f"; for the run that made it inspect {folder}" if (folder / "run.json").exists() else ""
+        raise InputError(f"{path} holds polygons, which inspect doesn't read; any GIS opens them{run}")
+    if path.name.lower().endswith(".aux.xml"):
+        raise InputError(f"{path} belongs to the raster beside it; inspect {str(path)[: -len('.aux.xml')]}")
+    return None
+
+
+def _run(path: Path) -> dict[str, Any]:
+    run = read_json(path)
+    if run is None or "rssegment" not in run:
         raise InputError(
-            f"there is no file {name!r}; as a model's name: {refusals[0]}; as a taxonomy's: {refusals[1]}"
+            f"{path} is damaged or wasn't written by rssegment; give the folder of a run, or run it again"
         )
-    return found
+    return {"kind": "run", **run}
 
 
 def _bundle(bundle: Bundle) -> dict[str, Any]:
@@ -90,14 +153,28 @@ def _taxonomy(taxonomy: Taxonomy) -> dict[str, Any]:
     }
 
 
-def _scene(path: str, model: str | Path | None) -> dict[str, Any]:
-    scene = Scene.open(path, SceneOptions())
+def _scene(path: str, model: str | Path | None, options: SceneOptions) -> dict[str, Any]:
+    if model is None and options.rescale is not None:
+        raise InputError("--rescale maps a scene's values to those of a model; name the model by --model")
+    scene = Scene.open(path, options)
     facts = {"kind": "scene", **scene.describe()}
-    if model is not None:
-        bundle = Bundle.open(model)
-        try:
-            fit = check_scene(bundle.spec, facts_of(scene, SceneOptions()))
-        except MismatchError as error:
-            return {**facts, "model": bundle.spec.name, "fits": False, "why": str(error)}
-        return {**facts, "model": bundle.spec.name, "fits": True, "notes": list(fit.notes)}
-    return facts
+    return facts if model is None else facts | _fit(scene, Bundle.open(model).spec, options)
+
+
+def _fit(scene: Scene, spec: ModelSpec, options: SceneOptions) -> dict[str, Any]:
+    """Whether the model would run on the scene, and what then happens to it."""
+    facts = {"model": spec.name, "model_ground_resolution_m": spec.ground_resolution}
+    try:
+        fit = check_scene(spec, facts_of(scene, options))
+    except MismatchError as error:
+        return {**facts, "fits": False, "why": str(error)}
+    notes = [*fit.notes, *_resampling(scene, spec.ground_resolution)]
+    return {**facts, "fits": True, "notes": notes}
+
+
+def _resampling(scene: Scene, resolution: float) -> list[str]:
+    """A note if the model sees the scene at another ``resolution`` (m) than its own."""
+    if not scene.on_grid(resolution).resampled:
+        return []
+    pixels = " x ".join(dict.fromkeys(f"{metres:.3g}" for metres in scene.ground_resolution))
+    return [f"the scene will be resampled from {pixels} m to {resolution:g} m for the model"]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -37,11 +38,10 @@ def describe(scene: Scene) -> dict[str, Any]:
         "crs": ":".join(authority) if authority else crs.name,
         "transform": list(scene.geobox.affine[:6]),
         "ground_resolution": [down, across],
-        "resampled": scene.resampled,
         "validity": _validity(scene),
         "overviews": [list(shape) for shape in scene.sources[0].overviews],
         "bounds_lonlat": lonlat_bounds(scene),
-        "warnings": [*scene.warnings, *_remarks(scene)],
+        "warnings": [*scene.warnings, *_about_classes(scene), *_remarks(scene)],
     }
 
 
@@ -76,6 +76,32 @@ def _validity(scene: Scene) -> list[str]:
     if any(np.issubdtype(np.dtype(band.dtype), np.floating) for band in tested_bands(scene.bands)):
         told.append("NaN and infinity")
     return told
+
+
+def _about_classes(scene: Scene) -> list[str]:
+    """Remarks on a raster whose values are classes, or the places of colours in a table."""
+    expanded = any(source.palette for source in scene.sources)
+    if not expanded and not _says_classes(scene):
+        return []
+    remarks = ["this looks like a class map; see rssegment vectorize"]
+    if expanded:
+        remarks.insert(
+            0, "its colour table is expanded: the bands are the red, green and blue of its colours"
+        )
+    return remarks
+
+
+def _says_classes(scene: Scene) -> bool:
+    """Whether a raster of one band of whole numbers names its values, or calls itself classes."""
+    band = scene.bands[0]
+    if len(scene.bands) > 1 or not np.issubdtype(np.dtype(band.dtype), np.integer):
+        return False
+    if band.description.strip().lower() in ("class", "classes"):
+        return True
+    try:  # GDAL keeps the names in this file beside the raster; rasterio doesn't show them
+        return b"<CategoryNames>" in Path(f"{band.source}.aux.xml").read_bytes()
+    except OSError:
+        return False
 
 
 def _remarks(scene: Scene) -> list[str]:
