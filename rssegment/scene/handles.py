@@ -6,6 +6,7 @@ closes the one used longest ago. A scene itself holds none and can be pickled.
 
 from __future__ import annotations
 
+import atexit
 import logging
 import os
 import threading
@@ -168,6 +169,13 @@ def discard(path: str, level: int | None = None, stamp: int = 0) -> None:
     dataset = _handles.open.pop((path, level, stamp), None)
     if dataset is not None:
         dataset.close()
+
+
+@atexit.register
+def _close_all() -> None:
+    """Closes the main thread's datasets while there is still an interpreter to do it."""
+    while _handles.process == os.getpid() and _handles.open:
+        _handles.open.popitem()[1].close()
 
 
 def reason(error: BaseException) -> str:

@@ -255,3 +255,14 @@ def test_a_failed_read_can_be_tried_again(
         scene.read(Box(0, 0, 9, 9))
     hidden.rename(path)
     np.testing.assert_array_equal(scene.read(Box(0, 0, 40, 50)).values, bytes_3)
+
+
+def test_the_interpreter_ends_in_silence_after_a_read(data: Path) -> None:
+    """An open dataset must not outlive what it needs at the interpreter's end."""
+    code = (
+        "import sys; from rssegment.scene import Scene; from rssegment.grid import Box;"
+        "scene = Scene.open(sys.argv[1]); scene.read(Box(0, 0, 9, 9))"
+    )
+    path = data / "flair_d034" / "Z4_UU_val.tif"
+    done = subprocess.run([sys.executable, "-c", code, path], capture_output=True, text=True, check=True)
+    assert done.stderr == ""
