@@ -6,7 +6,6 @@ import json
 import os
 import signal
 import sys
-import textwrap
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
@@ -14,7 +13,7 @@ import typer
 
 import rssegment as rs
 from rssegment.errors import BlocksFailedError, InputError, RssegmentError, StorageError
-from rssegment.report import reporter
+from rssegment.report import outline, reporter
 
 __all__ = ["app", "main"]
 
@@ -30,6 +29,12 @@ app = typer.Typer(
 Quiet = Annotated[bool, typer.Option("--quiet", "-q", help="Print nothing but errors.")]
 Json = Annotated[bool, typer.Option("--json", help="Print the result as JSON, for scripts.")]
 Overwrite = Annotated[bool, typer.Option("--overwrite", help="Replace an earlier result.")]
+Bands = Annotated[str | None, typer.Option(help="Bands for the model, in its order: '4,3,2' or names.")]
+Nodata = Annotated[float | None, typer.Option(help="Value that marks no data, if the file doesn't say.")]
+Crs = Annotated[str | None, typer.Option(help="CRS, if the file has none: EPSG:32631.")]
+Rescale = Annotated[
+    tuple[float, float] | None, typer.Option(metavar="LOW HIGH", help="Values to map to the model's range.")
+]
 
 
 def _example(text: str) -> str:
@@ -82,17 +87,10 @@ def segment(
     config: Annotated[
         Path | None, typer.Option("--settings", help="YAML file of settings; options win.")
     ] = None,
-    bands: Annotated[
-        str | None, typer.Option(help="Bands for the model, in its order: '4,3,2' or names.")
-    ] = None,
-    nodata: Annotated[
-        float | None, typer.Option(help="Value that marks no data, if the file doesn't say.")
-    ] = None,
-    crs: Annotated[str | None, typer.Option(help="CRS, if the file has none: EPSG:32631.")] = None,
-    rescale: Annotated[
-        tuple[float, float] | None,
-        typer.Option(metavar="LOW HIGH", help="Values to map to the model's range."),
-    ] = None,
+    bands: Bands = None,
+    nodata: Nodata = None,
+    crs: Crs = None,
+    rescale: Rescale = None,
     grid: Annotated[
         str | None, typer.Option(help="Output on the grid of the 'scene' (default) or 'model'.")
     ] = None,
@@ -169,9 +167,7 @@ def vectorize(
     taxonomy: Annotated[str | None, typer.Option(help="The classes: a taxonomy's file or name.")] = None,
     confidence: Annotated[Path | None, typer.Option(help="Confidence raster on the same grid.")] = None,
     connectivity: Annotated[int, typer.Option(help="4 or 8: do diagonal pixels touch?")] = 4,
-    nodata: Annotated[
-        float | None, typer.Option(help="Value that marks no data, if the file doesn't say.")
-    ] = None,
+    nodata: Nodata = None,
     block: Annotated[int, typer.Option(help="Side of a block, px; never changes the result.", min=16)] = 2048,
     overwrite: Overwrite = False,
     quiet: Quiet = False,
@@ -201,17 +197,10 @@ def inspect(
     model: Annotated[
         str | None, typer.Option("--model", "-m", help="Would this model run on the scene?")
     ] = None,
-    bands: Annotated[
-        str | None, typer.Option(help="Bands for the model, in its order: '4,3,2' or names.")
-    ] = None,
-    nodata: Annotated[
-        float | None, typer.Option(help="Value that marks no data, if the file doesn't say.")
-    ] = None,
-    crs: Annotated[str | None, typer.Option(help="CRS, if the file has none: EPSG:32631.")] = None,
-    rescale: Annotated[
-        tuple[float, float] | None,
-        typer.Option(metavar="LOW HIGH", help="Values to map to the model's range."),
-    ] = None,
+    bands: Bands = None,
+    nodata: Nodata = None,
+    crs: Crs = None,
+    rescale: Rescale = None,
     quiet: Quiet = False,
     as_json: Json = False,
 ) -> None:
@@ -222,7 +211,7 @@ def inspect(
     chosen = None if bands is None else tuple(_band(name) for name in bands.split(","))
     options = rs.SceneOptions(bands=chosen, nodata=nodata, crs=crs, rescale=rescale)
     facts = rs.inspect(path, model=model, options=options)
-    _emit(facts, _outline(facts), quiet, as_json)
+    _emit(facts, outline(facts), quiet, as_json)
     if facts.get("fits") is False:
         typer.echo(f"rssegment: {facts['why']}", err=True)
         raise typer.Exit(2)
@@ -316,60 +305,6 @@ def _bytes(text: str) -> int:
         return int(parse_bytes(text))
     except (ValueError, OverflowError):
         raise InputError(f"--memory is {text!r}; expected a size, as 4GB or 500MiB") from None
-
-
-_EMPTY: tuple[Any, ...] = (None, "", [], {})
-
-
-def _outline(facts: dict[str, Any], indent: int = 0) -> str:
-    """Nested facts as indented lines of fewer than 100 columns, for people; JSON has the full values."""
-    lines = []
-    for key, item in facts.items():
-        if isinstance(item, dict) and item:
-            lines += [f"{' ' * indent}{key}:", _outline(item, indent + 2)]
-        elif isinstance(item, list) and any(_needs_line(each) for each in item):
-            lines.append(f"{' ' * indent}{key}:")
-            lines += [_wrapped(_shown(each), indent + 2) for each in item]
-        else:
-            lines.append(_wrapped(f"{key}: {_shown(item)}", indent))
-    return "\n".join(lines)
-
-
-def _needs_line(item: Any) -> bool:
-    return isinstance(item, dict) or (isinstance(item, str) and len(item) > 40)
-
-
-def _wrapped(text: str, indent: int) -> str:
-    first, others = " " * indent, " " * (indent + 4)
-    return textwrap.fill(
-        text,
-        99,
-        initial_indent=first,
-        subsequent_indent=others,
-        break_long_words=False,
-        break_on_hyphens=False,
-    )
-
-
-def _shown(value: Any) -> str:
-    """One value in words: numbers to about six digits, a class's path as ``built/building``."""
-    if value in _EMPTY:
-        return "none"
-    if isinstance(value, bool):
-        return "yes" if value else "no"
-    if isinstance(value, float):  # coordinates have more than six digits before the point
-        return f"{value:.2f}".rstrip("0").rstrip(".") if 1e5 <= abs(value) < 1e15 else f"{value:.6g}"
-    if isinstance(value, list):
-        return ", ".join(" x ".join(map(_shown, v)) if isinstance(v, list) else _shown(v) for v in value)
-    if isinstance(value, dict):
-        told = {k: v for k, v in value.items() if v not in _EMPTY}
-        return "  ".join(f"{k}={_in_row(v)}" for k, v in told.items())
-    return str(value)
-
-
-def _in_row(value: Any) -> str:
-    names = isinstance(value, list) and all(isinstance(each, str) for each in value)
-    return "/".join(value) if names else _shown(value)
 
 
 if __name__ == "__main__":

@@ -1,19 +1,21 @@
-"""How long work shows itself: a bar on a terminal, plain lines elsewhere, nothing when quiet."""
+"""What people see: long work as a bar on a terminal, plain lines elsewhere, nothing when quiet; facts as an outline."""
 
 from __future__ import annotations
 
 import sys
+import textwrap
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
-from typing import Protocol
+from typing import Any, Protocol
 
 from rich.console import Console
 from rich.progress import BarColumn, Progress, TaskID, TextColumn, TimeElapsedColumn, TimeRemainingColumn
 
-__all__ = ["Reporter", "reporter"]
+__all__ = ["Reporter", "outline", "reporter"]
 
 SECONDS_BETWEEN_LINES = 10.0
+_EMPTY: tuple[Any, ...] = (None, "", [], {})
 SHORT = 0.5  # s; a rate over less says nothing
 
 
@@ -87,3 +89,54 @@ def _bars(console: Console) -> Progress:
         TimeRemainingColumn(),
         console=console,
     )
+
+
+def outline(facts: dict[str, Any], indent: int = 0) -> str:
+    """Nested facts as indented lines of fewer than 100 columns, for people; JSON has the full values."""
+    lines = []
+    for key, item in facts.items():
+        if isinstance(item, dict) and item:
+            lines += [f"{' ' * indent}{key}:", outline(item, indent + 2)]
+        elif isinstance(item, list) and any(_needs_line(each) for each in item):
+            lines.append(f"{' ' * indent}{key}:")
+            lines += [_wrapped(_shown(each), indent + 2) for each in item]
+        else:
+            lines.append(_wrapped(f"{key}: {_shown(item)}", indent))
+    return "\n".join(lines)
+
+
+def _needs_line(item: Any) -> bool:
+    return isinstance(item, dict) or (isinstance(item, str) and len(item) > 40)
+
+
+def _wrapped(text: str, indent: int) -> str:
+    first, others = " " * indent, " " * (indent + 4)
+    return textwrap.fill(
+        text,
+        99,
+        initial_indent=first,
+        subsequent_indent=others,
+        break_long_words=False,
+        break_on_hyphens=False,
+    )
+
+
+def _shown(value: Any) -> str:
+    """One value in words: numbers to about six digits, a class's path as ``built/building``."""
+    if value in _EMPTY:
+        return "none"
+    if isinstance(value, bool):
+        return "yes" if value else "no"
+    if isinstance(value, float):  # coordinates have more than six digits before the point
+        return f"{value:.2f}".rstrip("0").rstrip(".") if 1e5 <= abs(value) < 1e15 else f"{value:.6g}"
+    if isinstance(value, list):
+        return ", ".join(" x ".join(map(_shown, v)) if isinstance(v, list) else _shown(v) for v in value)
+    if isinstance(value, dict):
+        told = {k: v for k, v in value.items() if v not in _EMPTY}
+        return "  ".join(f"{k}={_in_row(v)}" for k, v in told.items())
+    return str(value)
+
+
+def _in_row(value: Any) -> str:
+    names = isinstance(value, list) and all(isinstance(each, str) for each in value)
+    return "/".join(value) if names else _shown(value)

@@ -131,10 +131,12 @@ def _cores() -> int:
 
 
 def _block(fitting: list[int], shape: tuple[int, int], workers: int) -> int | None:
-    """The largest size that fits and leaves each worker two blocks; else the smallest worth its edges."""
-    longest = max(shape)
+    """The largest size that fits and gives every worker two blocks and the run four, so that reading and tracing go
+    on beside prediction; else the smallest worth its edges.
+    """
+    smallest = 1024 if workers else 2048
     for size in fitting:
         blocks = math.ceil(shape[0] / size) * math.ceil(shape[1] / size)
-        if blocks >= 2 * workers or size <= 1024:
-            return min(size, max(16, longest)) if workers == 0 else size
+        if blocks >= max(4, 2 * workers) or size <= smallest:
+            return max(16, min(size, max(shape)))
     return None

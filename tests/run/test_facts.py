@@ -12,8 +12,8 @@ import rasterio
 from affine import Affine
 
 import rssegment as rs
-from rssegment.cli import _outline
 from rssegment.errors import InputError, SettingsError
+from rssegment.report import outline
 from rssegment.scene import Scene
 from rssegment.taxonomy import Taxonomy
 from tests.run.conftest import make_bundle, scene_values, write_scene
@@ -277,7 +277,7 @@ def test_outline_of_every_kind_of_value() -> None:
         "bands": [{"name": "red", "nodata": None, "description": "", "scaled": False, "path": ["a", "b"]}],
         "notes": ["this is a whole sentence, with a comma, of more than forty letters", "short"],
     }
-    assert _outline(facts).splitlines() == [
+    assert outline(facts).splitlines() == [
         "nothing: none",
         "empty: none",
         "off: no",
