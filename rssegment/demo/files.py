@@ -13,6 +13,7 @@ from rasterio.errors import RasterioError
 
 from rssegment.demo.landscape import BANDS, Landscape
 from rssegment.errors import OutputError
+from rssegment.write.atomic import staged
 
 __all__ = ["write_landscape"]
 
@@ -51,24 +52,25 @@ def _write(
 ) -> None:
     """A tiled, compressed GeoTIFF of ``values`` (B, H, W), whole or not at all."""
     count, height, width = values.shape
-    unfinished = path.with_name(path.name + ".part")
     options |= {"tiled": True, "blockxsize": 512, "blockysize": 512, "compress": "deflate", "zlevel": 1}
-    with rasterio.open(
-        unfinished,
-        "w",
-        driver="GTiff",
-        count=count,
-        height=height,
-        width=width,
-        dtype=values.dtype.name,
-        crs=str(landscape.geobox.crs),
-        transform=landscape.geobox.affine,
-        nodata=0,
-        predictor=2,
-        **options,
-    ) as file:
+    with (
+        staged(path) as temporary,
+        rasterio.open(
+            temporary,
+            "w",
+            driver="GTiff",
+            count=count,
+            height=height,
+            width=width,
+            dtype=values.dtype.name,
+            crs=str(landscape.geobox.crs),
+            transform=landscape.geobox.affine,
+            nodata=0,
+            predictor=2,
+            **options,
+        ) as file,
+    ):
         file.colorinterp = colours
         file.descriptions = names
         file.update_tags(TITLE="Synthetic landscape", SEED=str(landscape.seed))
         file.write(values)
-    unfinished.replace(path)

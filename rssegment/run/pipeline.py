@@ -27,7 +27,7 @@ from rssegment.run.runners import Outcome, run_on_cluster, run_serial
 from rssegment.run.store import BlockResult
 from rssegment.scene import Scene
 
-__all__ = ["Progress", "plan", "segment"]
+__all__ = ["plan", "segment"]
 
 Source = str | Path | Sequence[str | Path]
 
@@ -48,10 +48,8 @@ def plan(
     InputError
         The scene, the model or the settings can't be used, or don't fit each other.
     """
-    settings = settings or Settings()
     with _client(client) as cluster:
-        known = None if cluster is None else measure(cluster)
-    job = make_plan(Scene.open(source, settings.scene), Bundle.open(model), settings, _folder(out), known)
+        job = _planned(source, model, out, settings or Settings(), cluster)
     return replace(job, notes=(*job.notes, *remarks(job)))
 
 
@@ -90,11 +88,8 @@ def segment(
     """
     started = datetime.now(UTC)
     clock = time.perf_counter()
-    settings = settings or Settings()
-    out = _folder(out)
     with _client(client) as cluster:
-        known = None if cluster is None else measure(cluster)
-        job = make_plan(Scene.open(source, settings.scene), Bundle.open(model), settings, out, known)
+        job = _planned(source, model, out, settings or Settings(), cluster)
         job, finished = prepare(job, overwrite, resume)
         if finished is not None:
             return finished
@@ -117,19 +112,19 @@ def _client(client: Client | str | None) -> Iterator[Client | None]:
         yield connected
 
 
-def _folder(out: str | Path) -> Path:
+def _planned(
+    source: Source, model: str | Path, out: str | Path, settings: Settings, cluster: Client | None
+) -> Plan:
     if not str(out).strip():
         raise OutputError("the output folder is empty; name one, as out/scene")
-    return Path(out)
+    known = None if cluster is None else measure(cluster)
+    return make_plan(Scene.open(source, settings.scene), Bundle.open(model), settings, Path(out), known)
 
 
 def _refuse_changed(plan: Plan) -> None:
     """Refuses to make a result of a scene that was written to meanwhile: no one could say what it shows."""
-    paths = [Path(source.path) for source in plan.scene.sources if source.stamp]
-    stamps = [source.stamp for source in plan.scene.sources if source.stamp]
-    same = all(
-        path.is_file() and path.stat().st_mtime_ns == stamp for path, stamp in zip(paths, stamps, strict=True)
-    )
+    local = {Path(source.path): source.stamp for source in plan.scene.sources if source.stamp}
+    same = all(path.is_file() and path.stat().st_mtime_ns == stamp for path, stamp in local.items())
     if not same or plan.scene.fingerprint() != plan.scene_id:
         shutil.rmtree(plan.work, ignore_errors=True)
         raise RunError(

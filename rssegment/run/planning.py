@@ -21,6 +21,7 @@ from rssegment.predict import default_batch, model_core, resolve_device
 from rssegment.run.resources import Cluster, Demand, Resources, choose
 from rssegment.scene import Pixels, Scene
 from rssegment.taxonomy import Taxonomy
+from rssegment.write.rasters import RasterKind, label_kind
 
 __all__ = ["Plan", "facts_of", "make_plan"]
 
@@ -60,6 +61,11 @@ class Plan:
             "run": "run.json",
         }
         return {key: self.out / name for key, name in names.items()} | regions
+
+    @cached_property
+    def label_kind(self) -> RasterKind:
+        """What the class map holds, with the taxonomy's colours and names."""
+        return label_kind(self.taxonomy.colormap(), self.taxonomy.category_names())
 
     @property
     def geobox(self) -> GeoBox:

@@ -25,7 +25,7 @@ from rssegment.run.store import BlockResult, Store, read_json
 from rssegment.vector import BlockTrace, join
 from rssegment.write.atomic import staged, write_bytes
 from rssegment.write.geojson import write_geojson
-from rssegment.write.rasters import confidence_kind, label_kind, write_cog, write_vrt
+from rssegment.write.rasters import confidence_kind, write_cog, write_vrt
 
 __all__ = ["Products", "Result", "Work", "read_result", "write_products"]
 
@@ -93,9 +93,8 @@ class Work:
         """Writes ``labels.vrt`` and ``confidence.vrt`` over the parts there are, into the work folder."""
         store = Store.of(plan)
         labels, confidence = plan.work / "labels.vrt", plan.work / "confidence.vrt"
-        names = plan.taxonomy.category_names()
-        kind = label_kind(plan.taxonomy.colormap(), names)
-        write_vrt(labels, [(store.labels(b), b.core) for b, _ in self.done], plan.geobox, kind)
+        parts = [(store.labels(b), b.core) for b, _ in self.done]
+        write_vrt(labels, parts, plan.geobox, plan.label_kind)
         parts = [(store.confidence(b), b.core) for b, _ in self.done]
         write_vrt(confidence, parts, plan.geobox, confidence_kind())
         return labels, confidence
@@ -123,9 +122,7 @@ def write_products(products: Products, progress: Progress | None = None) -> Resu
     steps = _Steps(progress, _stage_seconds(work))
     with steps.step("labels"):
         labels, confidence = work.write_vrts(plan)
-        write_cog(
-            labels, paths["labels"], label_kind(plan.taxonomy.colormap(), plan.taxonomy.category_names())
-        )
+        write_cog(labels, paths["labels"], plan.label_kind)
     with steps.step("confidence"):
         write_cog(confidence, paths["confidence"], confidence_kind())
     with steps.step("regions"):

@@ -17,9 +17,9 @@ from rssegment.vector.attributes import attributes
 from rssegment.write.atomic import staged
 from rssegment.write.geojson import Features, write_geojson
 
-EARTH_M2 = 5.10065622e14  # surface of the WGS 84 ellipsoid
-
 __all__ = ["ClassTree", "pixel_size", "write_regions"]
+
+EARTH_M2 = 5.10065622e14  # surface of the WGS 84 ellipsoid
 
 
 class ClassTree(Protocol):
@@ -41,7 +41,7 @@ def write_regions(
     tally = _Tally(taxonomy)
     crs = str(geobox.crs) if geobox.crs else None
     for path in paths.values():
-        tally.clear()
+        tally = _Tally(taxonomy)
         with staged(path) as temporary:
             write_geojson(temporary, _features(regions, geobox, taxonomy, tally), crs, pixel_size(geobox))
             tally.check(crs)
@@ -68,9 +68,6 @@ class _Tally:
     def __init__(self, taxonomy: ClassTree) -> None:
         self._taxonomy = taxonomy
         self._rows: dict[int, list[float]] = {}
-
-    def clear(self) -> None:
-        self._rows = {}
 
     def add(self, columns: Mapping[str, NDArray[Any]]) -> None:
         codes, place = np.unique(columns["code"], return_inverse=True)

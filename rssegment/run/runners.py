@@ -67,13 +67,16 @@ def run_on_cluster(
     seen = time.monotonic()
     try:
         while True:
-            for block in islice(queue, max(0, _slots(client, plan) - len(running))):
+            workers = _workers(client)
+            # in_flight in work on every worker, and one more each to follow at once
+            slots = max(1, workers) * (plan.settings.in_flight + 1)
+            for block in islice(queue, max(0, slots - len(running))):
                 key = f"block-{run}-{block.name}"
                 future = client.submit(_on_worker, task, plan, block, forward, key=key, pure=False)
                 running[future] = block
             if not running:
                 return
-            if _workers(client):
+            if workers:
                 seen = time.monotonic()
             elif time.monotonic() - seen > PATIENCE:
                 raise RunError(
@@ -98,11 +101,6 @@ def _finished(futures: list[Any]) -> list[Any]:
     except TimeoutError:
         return []
     return [future for future in futures if future in done]
-
-
-def _slots(client: Client, plan: Plan) -> int:
-    """Blocks to have submitted: ``in_flight`` in work on every worker, and one more each to follow at once."""
-    return max(1, _workers(client)) * (plan.settings.in_flight + 1)
 
 
 def _workers(client: Client) -> int:

@@ -15,7 +15,7 @@ from rssegment.grid import Block
 from rssegment.run.planning import Plan
 from rssegment.vector import BlockTrace
 from rssegment.write.atomic import staged, storage_errors, write_bytes
-from rssegment.write.rasters import confidence_kind, label_kind, write_part
+from rssegment.write.rasters import confidence_kind, write_part
 
 __all__ = ["BlockResult", "Store"]
 
@@ -73,8 +73,7 @@ class Store:
     ) -> dict[str, tuple[int, int]]:
         """Writes the parts of ``block``, each whole or not at all; returns their sizes and checksums."""
         part = plan.geobox[block.core.slices]
-        kind = label_kind(plan.taxonomy.colormap(), {})
-        write_part(self.labels(block), labels, part, kind)
+        write_part(self.labels(block), labels, part, plan.label_kind)
         write_part(self.confidence(block), confidence, part, confidence_kind())
         with staged(self.trace(block)) as temporary:
             trace.save(temporary)
