@@ -16,7 +16,15 @@ from numpy.typing import NDArray
 
 from rssegment.vector._compile import DOWN, LEFT, RIGHT, UP, inlined, kernel
 
-__all__ = ["count_runs", "find_runs", "link_corners", "measure_regions", "number_regions", "walk_chains"]
+__all__ = [
+    "count_runs",
+    "find_runs",
+    "link_corners",
+    "measure_regions",
+    "measure_values",
+    "number_regions",
+    "walk_chains",
+]
 
 Int32 = NDArray[np.int32]
 Int64 = NDArray[np.int64]
@@ -198,24 +206,12 @@ def number_regions(run_code: NDArray[np.uint16], parent: Int32, region: Int32) -
     return count
 
 
-@kernel(
-    "void(int64[::1], int32[::1], uint16[::1], int32[::1], uint8[:, ::1], uint16[::1], int64[:, ::1], int32[:, ::1])"
-)
+@kernel("void(int64[::1], int32[::1], uint16[::1], int32[::1], uint16[::1], int64[:, ::1], int32[:, ::1])")
 def measure_regions(
-    row_start: Int64,
-    run_col: Int32,
-    run_code: NDArray[np.uint16],
-    region: Int32,
-    confidence: NDArray[np.uint8],
-    code: NDArray[np.uint16],
-    sums: Int64,
-    extent: Int32,
-) -> None:
-    """Per region: its code; ``sums``: pixels, sum of confidence, pixels with confidence (not 255);
-    ``extent``: first pixel (row, col), then its box as first row, first col, stop row, stop col.
-
-    ``confidence`` is (H, W), or of size 0 for none. ``sums`` must come in as zeros.
-    """
+    row_start: Int64, run_col: Int32, run_code: NDArray[np.uint16], region: Int32, code: NDArray[np.uint16],
+    sums: Int64, first: Int32,
+) -> None:  # fmt: skip
+    """Per region: its code, pixels in column 0 of ``sums`` (which must come in as zeros), and first pixel (row, col)."""
     for i in range(row_start.size - 1):
         for k in range(row_start[i], row_start[i + 1] - 1):
             r, start, stop = region[k], run_col[k], run_col[k + 1]
@@ -223,22 +219,35 @@ def measure_regions(
                 continue
             if sums[r, 0] == 0:
                 code[r] = run_code[k]
-                extent[r, 0] = extent[r, 2] = i
-                extent[r, 1] = extent[r, 3] = start
-                extent[r, 5] = stop
+                first[r, 0] = i
+                first[r, 1] = start
             sums[r, 0] += stop - start
-            extent[r, 3] = min(extent[r, 3], start)
-            extent[r, 4] = i + 1
-            extent[r, 5] = max(extent[r, 5], stop)
-            if confidence.size:
-                total, known = 0, 0
-                for j in range(start, stop):
-                    value = confidence[i, j]
-                    is_known = value != 255
-                    known += is_known
-                    total += value * is_known
-                sums[r, 1] += total
-                sums[r, 2] += known
+
+
+@kernel("void(int64[::1], int32[::1], int32[::1], uint8[:, ::1], int64, int64[:, ::1], uint8[::1])")
+def measure_values(
+    row_start: Int64, run_col: Int32, region: Int32, values: NDArray[np.uint8], column: int,
+    sums: Int64, least: NDArray[np.uint8],
+) -> None:  # fmt: skip
+    """Per region, adds ``values`` (H, W) to ``sums[:, column]`` and counts them in the next; 255 is none.
+
+    ``least`` becomes the least value.
+    """
+    for i in range(row_start.size - 1):
+        for k in range(row_start[i], row_start[i + 1] - 1):
+            r = region[k]
+            if r < 0:
+                continue
+            total, known, lowest = 0, 0, 255
+            for j in range(run_col[k], run_col[k + 1]):
+                value = values[i, j]
+                is_known = value != 255
+                known += is_known
+                total += value * is_known
+                lowest = min(lowest, value)
+            sums[r, column] += total
+            sums[r, column + 1] += known
+            least[r] = min(least[r], lowest)
 
 
 @inlined

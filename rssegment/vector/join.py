@@ -85,6 +85,7 @@ class _Groups:
     sums: Int64
     first: Int64
     member: Int64
+    least: NDArray[np.uint8]
 
 
 def _group(
@@ -96,14 +97,16 @@ def _group(
     parts = _unite(first.size, [seams.joined])
     whole = _unite(first.size, [seams.joined, seams.touching, *touching]) if touching else parts
     region, region_sums, region_first, member = _ranked(whole, sums, first)
+    least = np.full(member.size, 255, np.uint8)
+    np.minimum.at(least, region, np.concatenate([trace.least for trace in traces]))
     if parts is whole or not valid:
-        return _Groups(region, np.arange(member.size), region_sums, region_first, member)
+        return _Groups(region, np.arange(member.size), region_sums, region_first, member, least)
     part, _, part_first, part_member = _ranked(parts, sums, first)
     region_of_part = region[part_member]
     order = np.lexsort((part_first, region_of_part))
     rank = np.empty_like(order)
     rank[order] = np.arange(order.size)
-    return _Groups(rank[part], region_of_part[order], region_sums, region_first, member)
+    return _Groups(rank[part], region_of_part[order], region_sums, region_first, member, least)
 
 
 def _unite(n: int, pairs: Sequence[NDArray[np.integer]]) -> Int64:
@@ -224,8 +227,11 @@ def _regions(codes: NDArray[np.uint16], groups: _Groups, graph: _Graph, stride: 
     n_regions, n_parts = groups.first.size, groups.region_of_part.size
     return Regions(
         id=np.arange(1, n_regions + 1),
+        parent=np.zeros(n_regions, np.int64),
         code=codes[groups.member],
         sums=groups.sums,
+        least=groups.least,
+        touches=np.zeros(n_regions, np.uint8),
         first=np.stack([groups.first // stride, groups.first % stride], axis=1),
         part_offsets=_offsets(groups.region_of_part, n_regions),
         ring_offsets=_offsets(part[:count], n_parts),

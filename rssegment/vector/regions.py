@@ -17,31 +17,40 @@ __all__ = ["Regions"]
 
 @dataclass(frozen=True, eq=False)
 class Regions:
-    """Connected regions of one class, in the order of their ``id`` (counted from 1 by first pixel, row-major).
+    """Connected regions of one class, in the order of their ``id`` (counted by first pixel, row-major).
 
-    ``code`` (R,): class; ``sums`` (R, 3): pixels, sum of confidence, pixels that have one; ``first`` (R, 2): first
-    pixel (row, col). Region k has polygons ``part_offsets[k : k + 2]``, polygon p rings ``ring_offsets[p : p + 2]``,
-    exterior first, ring r ``corners[corner_offsets[r] : corner_offsets[r + 1]]``: pixel corners (row, col), the first
-    repeated at the end. Every corner where the boundary turns or where three regions meet is there and no other, so
-    neighbours share all their vertices. The region is on the left of its rings, seen with row 0 on top.
+    ``parent`` (R,): id of the region of the next coarser level that holds it, 0 for none. ``code`` (R,): class;
+    ``sums`` (R, 5): pixels, sum of confidence, pixels that have one, sum of margins, pixels that have one; ``least`` (R,):
+    least confidence, 255 for none; ``touches`` (R,): bits, 1 shares an edge with no data, 2 with the scene's edge;
+    ``first`` (R, 2): first pixel (row, col).
+
+    Region k has polygons ``part_offsets[k : k + 2]``, polygon p rings ``ring_offsets[p : p + 2]``, exterior first,
+    ring r ``corners[corner_offsets[r] : corner_offsets[r + 1]]``: corners (row, col) in 1 / ``scale`` px, the first
+    repeated at the end. Unless simplified, every pixel corner where the boundary turns or where three regions meet is there
+    and no other. Neighbours share all their vertices. The region is on the left of its rings, seen with row 0 on top.
     """
 
     id: NDArray[np.int64]
+    parent: NDArray[np.int64]
     code: NDArray[np.integer[Any]]
     sums: NDArray[np.int64]
+    least: NDArray[np.uint8]
+    touches: NDArray[np.uint8]
     first: NDArray[np.int64]
     part_offsets: NDArray[np.int64]
     ring_offsets: NDArray[np.int64]
     corner_offsets: NDArray[np.int64]
     corners: NDArray[np.int32] = field(repr=False)
+    scale: int = 1
 
     @classmethod
     def none(cls) -> Self:
         """No region at all."""
-        zero = np.zeros(1, np.int64)
+        zero, nothing = np.zeros(1, np.int64), np.empty(0, np.int64)
+        flags = np.empty(0, np.uint8)
         return cls(
-            np.empty(0, np.int64), np.empty(0, np.uint16), np.empty((0, 3), np.int64), np.empty((0, 2), np.int64),
-            zero, zero, zero, np.empty((0, 2), np.int32),
+            nothing, nothing, np.empty(0, np.uint16), np.empty((0, 5), np.int64), flags, flags,
+            np.empty((0, 2), np.int64), zero, zero, zero, np.empty((0, 2), np.int32),
         )  # fmt: skip
 
     def __len__(self) -> int:
@@ -58,6 +67,12 @@ class Regions:
         with np.errstate(invalid="ignore"):
             return self.sums[:, 1] / self.sums[:, 2]
 
+    @property
+    def margin(self) -> NDArray[np.float64]:
+        """(R,) mean margin in the unit of the raster; NaN where no pixel has one."""
+        with np.errstate(invalid="ignore"):
+            return self.sums[:, 3] / self.sums[:, 4]
+
     def __getitem__(self, rows: slice) -> Regions:
         """The regions at consecutive ``rows``; arrays are views where they can be."""
         start, stop, step = rows.indices(len(self))
@@ -67,9 +82,11 @@ class Regions:
         parts = self.part_offsets[start : stop + 1]
         rings = self.ring_offsets[parts[0] : parts[-1] + 1]
         corners = self.corner_offsets[rings[0] : rings[-1] + 1]
+        rows = slice(start, stop)
         return Regions(
-            self.id[start:stop], self.code[start:stop], self.sums[start:stop], self.first[start:stop],
-            parts - parts[0], rings - rings[0], corners - corners[0], self.corners[corners[0] : corners[-1]],
+            self.id[rows], self.parent[rows], self.code[rows], self.sums[rows], self.least[rows], self.touches[rows],
+            self.first[rows], parts - parts[0], rings - rings[0], corners - corners[0],
+            self.corners[corners[0] : corners[-1]], self.scale,
         )  # fmt: skip
 
     def chunks(self, corners: int = 500_000) -> Iterator[Regions]:
@@ -84,13 +101,12 @@ class Regions:
 
     def world(self, affine: Affine | None = None) -> NDArray[np.float64]:
         """(N, 2) world coordinates (x, y) of ``corners``; pixel coordinates (col, row) without ``affine``."""
-        xy = np.empty((self.corners.shape[0], 2), np.float64)
-        if affine is None or affine == Affine.identity():
-            xy[:, 0], xy[:, 1] = self.corners[:, 1], self.corners[:, 0]
-            return xy
+        place = Affine.identity() if affine is None else affine
+        place = place * Affine.scale(1 / self.scale)  # exact: scales are powers of two
         row, col = self.corners[:, 0].astype(np.float64), self.corners[:, 1].astype(np.float64)
-        xy[:, 0] = affine.a * col + affine.b * row + affine.c
-        xy[:, 1] = affine.d * col + affine.e * row + affine.f
+        xy = np.empty((row.size, 2), np.float64)
+        xy[:, 0] = place.a * col + place.b * row + place.c
+        xy[:, 1] = place.d * col + place.e * row + place.f
         return xy
 
     def to_shapely(self, affine: Affine | None = None) -> NDArray[np.object_]:

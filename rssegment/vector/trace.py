@@ -19,7 +19,6 @@ from rssegment.grid import Box
 
 __all__ = ["BlockTrace", "trace_block"]
 
-NO_CONFIDENCE = np.empty((0, 0), np.uint8)
 MAX_SIDE = 2**15  # px; keeps run numbers in 32 bits
 
 
@@ -27,8 +26,7 @@ MAX_SIDE = 2**15  # px; keeps run numbers in 32 bits
 class BlockTrace:
     """Regions and chains of one block, as arrays. Regions are 4-connected and counted from 0 in row-major order.
 
-    ``code`` (R,), ``sums`` (R, 3): pixels, sum of confidence, pixels that have one; ``first`` (R, 2): first pixel
-    in row-major order; ``boxes`` (R, 4): first row, first col, stop row, stop col.
+    ``code``, ``sums``, ``least``, ``first``: as in :class:`rssegment.vector.Regions`.
     ``nodes`` (N, 2): pixel corners (row, col) where chains end: junctions, and places where the boundary reaches the
     block's border. ``ends`` (C, 4): start node, direction leaving it, end node, direction leaving it; -1 for a closed
     chain. Directions are 0 right, 1 up, 2 left, 3 down. ``vertices`` (V, 2) between ``offsets`` (C + 1,): the corners
@@ -41,8 +39,8 @@ class BlockTrace:
     connectivity: int
     code: NDArray[np.uint16]
     sums: NDArray[np.int64]
+    least: NDArray[np.uint8]
     first: NDArray[np.int32]
-    boxes: NDArray[np.int32]
     nodes: NDArray[np.int32]
     ends: NDArray[np.int32]
     sides: NDArray[np.int32]
@@ -93,10 +91,11 @@ def trace_block(
     core: Box,
     connectivity: int = 4,
     confidence: NDArray[np.uint8] | None = None,
+    margin: NDArray[np.uint8] | None = None,
 ) -> BlockTrace:
     """Regions and boundary chains of the pixels ``labels`` (H, W) that lie at ``core`` in the scene.
 
-    Label 0 is no data and never a region. ``confidence`` (H, W): any whole-number scale, 255 no data.
+    Label 0 is no data and never a region. ``confidence`` and ``margin`` (H, W): any whole-number scale, 255 no data.
     Working memory is proportional to the block. With connectivity 8, ``touching`` says which of the 4-connected
     regions meet diagonally.
 
@@ -106,7 +105,9 @@ def trace_block(
         Shapes, types or connectivity don't fit.
     """
     pixels = _checked(labels, core, connectivity)
-    sureness = _checked_confidence(confidence, core)
+    values = [
+        _checked_values(name, each, core) for name, each in (("confidence", confidence), ("margin", margin))
+    ]
     if core.size == 0:
         return _empty(core, connectivity)
     from rssegment.vector import _trace_kernels as kernels
@@ -120,7 +121,7 @@ def trace_block(
     )
     region = np.empty(runs.col.size, np.int32)
     n_regions = kernels.number_regions(runs.code, runs.parent, region)
-    measured = _measure(runs, region, n_regions, sureness, core)
+    measured = _measure(runs, region, n_regions, values, core)
     touching = (
         _touching(around[:count], region, runs.code) if connectivity == 8 else np.empty((0, 2), np.int32)
     )
@@ -158,14 +159,17 @@ class _Runs:
 
 
 def _measure(
-    runs: _Runs, region: NDArray[np.int32], n: int, confidence: NDArray[np.uint8], core: Box
-) -> tuple[NDArray[np.uint16], NDArray[np.int64], NDArray[np.int32], NDArray[np.int32]]:
+    runs: _Runs, region: NDArray[np.int32], n: int, values: list[NDArray[np.uint8] | None], core: Box
+) -> tuple[NDArray[np.uint16], NDArray[np.int64], NDArray[np.uint8], NDArray[np.int32]]:
     from rssegment.vector import _trace_kernels as kernels
 
-    code, sums, extent = np.empty(n, np.uint16), np.zeros((n, 3), np.int64), np.empty((n, 6), np.int32)
-    kernels.measure_regions(runs.row_start, runs.col, runs.code, region, confidence, code, sums, extent)
-    extent += np.tile(np.array([core.row, core.col], np.int32), 3)
-    return code, sums, extent[:, :2].copy(), extent[:, 2:].copy()
+    code, sums, first = np.empty(n, np.uint16), np.zeros((n, 5), np.int64), np.empty((n, 2), np.int32)
+    kernels.measure_regions(runs.row_start, runs.col, runs.code, region, code, sums, first)
+    least, unused = np.full(n, 255, np.uint8), np.full(n, 255, np.uint8)
+    for column, each, lowest in zip((1, 3), values, (least, unused), strict=True):
+        if each is not None:
+            kernels.measure_values(runs.row_start, runs.col, region, each, column, sums, lowest)
+    return code, sums, least, first + np.array([core.row, core.col], np.int32)
 
 
 def _chains(
@@ -215,14 +219,14 @@ def _checked(labels: NDArray[Any], core: Box, connectivity: int) -> NDArray[np.u
     return np.ascontiguousarray(labels, np.uint16)
 
 
-def _checked_confidence(confidence: NDArray[Any] | None, core: Box) -> NDArray[np.uint8]:
-    if confidence is None:
-        return NO_CONFIDENCE
-    if confidence.shape != core.shape or confidence.dtype != np.uint8:
+def _checked_values(name: str, values: NDArray[Any] | None, core: Box) -> NDArray[np.uint8] | None:
+    if values is None:
+        return None
+    if values.shape != core.shape or values.dtype != np.uint8:
         raise InputError(
-            f"confidence is {confidence.dtype} of shape {confidence.shape}; expected uint8 of shape {core.shape}"
+            f"{name} is {values.dtype} of shape {values.shape}; expected uint8 of shape {core.shape}"
         )
-    return np.ascontiguousarray(confidence)
+    return np.ascontiguousarray(values)
 
 
 def _empty(core: Box, connectivity: int) -> BlockTrace:
@@ -230,19 +234,8 @@ def _empty(core: Box, connectivity: int) -> BlockTrace:
         return np.empty((0, n), np.int32)
 
     border = np.full(2 * (core.height + core.width), -1, np.int32)
-    code, sums, offsets = np.empty(0, np.uint16), np.empty((0, 3), np.int64), np.zeros(1, np.int64)
+    code, sums, least = np.empty(0, np.uint16), np.empty((0, 5), np.int64), np.empty(0, np.uint8)
     return BlockTrace(
-        core,
-        connectivity,
-        code,
-        sums,
-        none(2),
-        none(4),
-        none(2),
-        none(4),
-        none(2),
-        offsets,
-        none(2),
-        none(2),
-        border,
-    )
+        core, connectivity, code, sums, least, none(2), none(2), none(4), none(2), np.zeros(1, np.int64), none(2),
+        none(2), border,
+    )  # fmt: skip

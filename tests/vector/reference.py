@@ -76,6 +76,6 @@ def same(a: Regions, b: Regions) -> bool:
     """Whether two tables are equal to the last bit."""
     return all(
         np.array_equal(getattr(a, name), getattr(b, name))
-        and getattr(a, name).dtype == getattr(b, name).dtype
+        and np.asarray(getattr(a, name)).dtype == np.asarray(getattr(b, name)).dtype
         for name in Regions.__dataclass_fields__
     )
