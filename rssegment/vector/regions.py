@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import gc
 from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from typing import Any, Self, cast
 
@@ -14,20 +16,23 @@ from rssegment.errors import InputError
 
 __all__ = ["Regions"]
 
+CACHED = 50_000  # corners at a time, whose coordinates stay in a core's cache
+
 
 @dataclass(frozen=True, eq=False)
 class Regions:
     """Connected regions of one class, in the order of their ``id`` (counted by first pixel, row-major).
 
     ``parent`` (R,): id of the region of the next coarser level that holds it, 0 for none. ``code`` (R,): class;
-    ``sums`` (R, 5): pixels, sum of confidence, pixels that have one, sum of margins, pixels that have one; ``least`` (R,):
-    least confidence, 255 for none; ``touches`` (R,): bits, 1 shares an edge with no data, 2 with the scene's edge;
-    ``first`` (R, 2): first pixel (row, col).
+    ``sums`` (R, 5): pixels, sum of confidence, pixels that have one, sum of margins, pixels that have one;
+    ``least`` (R,): least confidence, 255 for none; ``touches`` (R,): bits, 1 shares an edge with no data, 2 with the
+    scene's edge; ``first`` (R, 2): first pixel (row, col).
 
     Region k has polygons ``part_offsets[k : k + 2]``, polygon p rings ``ring_offsets[p : p + 2]``, exterior first,
     ring r ``corners[corner_offsets[r] : corner_offsets[r + 1]]``: corners (row, col) in 1 / ``scale`` px, the first
-    repeated at the end. Unless simplified, every pixel corner where the boundary turns or where three regions meet is there
-    and no other. Neighbours share all their vertices. The region is on the left of its rings, seen with row 0 on top.
+    repeated at the end. Unless simplified, every pixel corner where the boundary turns or where three regions meet is
+    there and no other. Neighbours share all their vertices. The region is on the left of its rings, seen with row 0 on
+    top.
     """
 
     id: NDArray[np.int64]
@@ -103,14 +108,25 @@ class Regions:
         """(N, 2) world coordinates (x, y) of ``corners``; pixel coordinates (col, row) without ``affine``."""
         place = Affine.identity() if affine is None else affine
         place = place * Affine.scale(1 / self.scale)  # exact: scales are powers of two
-        row, col = self.corners[:, 0].astype(np.float64), self.corners[:, 1].astype(np.float64)
-        xy = np.empty((row.size, 2), np.float64)
-        xy[:, 0] = place.a * col + place.b * row + place.c
-        xy[:, 1] = place.d * col + place.e * row + place.f
+        xy = np.empty((len(self.corners), 2), np.float64)
+        for start in range(0, len(xy), CACHED):
+            corners, out = self.corners[start : start + CACHED], xy[start : start + CACHED]
+            row, col = corners[:, 0].astype(np.float64), corners[:, 1].astype(np.float64)
+            out[:, 0] = place.a * col + place.b * row + place.c
+            out[:, 1] = place.d * col + place.e * row + place.f
         return xy
 
     def to_shapely(self, affine: Affine | None = None) -> NDArray[np.object_]:
         """(R,) shapely polygons in world coordinates, MultiPolygons where a region has several."""
+        out = np.empty(len(self), np.object_)
+        row = 0
+        with _no_collection():
+            for chunk in self.chunks(CACHED):
+                out[row : row + len(chunk)] = chunk._geometries(affine)
+                row += len(chunk)
+        return cast(NDArray[np.object_], out)
+
+    def _geometries(self, affine: Affine | None) -> NDArray[np.object_]:
         import shapely
 
         offsets = (self.corner_offsets, self.ring_offsets)
@@ -124,3 +140,16 @@ class Regions:
         rows, dense = np.unique(owner[several], return_inverse=True)
         out[rows] = shapely.multipolygons(polygons[several], indices=dense)
         return cast(NDArray[np.object_], out)
+
+
+@contextmanager
+def _no_collection() -> Iterator[None]:
+    """Geometries are tracked by Python's collector, which would walk all made so far again and again; they hold no
+    cycle."""
+    enabled = gc.isenabled()
+    gc.disable()
+    try:
+        yield
+    finally:
+        if enabled:
+            gc.enable()
