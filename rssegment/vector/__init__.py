@@ -1,32 +1,23 @@
-"""Label rasters to polygons: trace each block, join the seams, attribute the regions.
-
->>> from rssegment.vector.attributes import attributes
->>> traces = [trace_block(read(block.core), block.core) for block in blocks]  # doctest: +SKIP
->>> regions = join(traces)                                                    # doctest: +SKIP
->>> for chunk in regions.chunks():                                            # doctest: +SKIP
-...     polygons = chunk.to_shapely(geobox.affine)
-...     columns = attributes(chunk, taxonomy, geobox.affine, str(geobox.crs))
-"""
+"""Label rasters to polygons: trace each block, join what reaches its border, make rings, attribute the regions."""
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from rssegment.grid import BlockGrid
-from rssegment.vector.join import join
+from rssegment.grid import BlockGrid, Box
+from rssegment.vector.coverage import Coverage, layers_of
+from rssegment.vector.knit import knit
+from rssegment.vector.leaves import piece_of
+from rssegment.vector.pieces import Piece
 from rssegment.vector.regions import Regions
 from rssegment.vector.trace import BlockTrace, trace_block
+from rssegment.vector.tree import Node, Tree
 
-__all__ = [
-    "BlockTrace",
-    "Regions",
-    "join",
-    "trace_block",
-    "trace_raster",
-]
+__all__ = ["BlockTrace", "Regions", "trace_block", "trace_raster"]
 
 
 def trace_raster(
@@ -39,14 +30,21 @@ def trace_raster(
 ) -> Regions:
     """Regions of the array ``labels`` (H, W), uint8 or uint16, 0 for no data, traced in blocks of side ``block`` px.
 
-    The result does not depend on ``block``; see :func:`trace_block` and :func:`join`.
+    The result does not depend on ``block``. With connectivity 8 a region may hang together by corners alone. It then has
+    several polygons, each valid (OGC); with ``valid=False`` it is one polygon whose ring runs through such corners more
+    than once, as GDAL makes them.
     """
-    grid = BlockGrid((labels.shape[0], labels.shape[1]), block)
-    cores = [each.core for each in grid]
-    traces = [
-        trace_block(
-            labels[core.slices], core, connectivity, None if confidence is None else confidence[core.slices]
-        )
-        for core in cores
-    ]
-    return join(traces, connectivity, valid=valid)
+    tree = Tree(BlockGrid((labels.shape[0], labels.shape[1]), block), fan=4)
+    partitions, (layer,) = layers_of([(None, None)], connectivity)
+    pieces: dict[Node, Piece] = {}
+    for node in tree.level(0):
+        core = tree.box(node)
+        values = None if confidence is None else confidence[core.slices]
+        pieces[node] = piece_of(trace_block(labels[core.slices], core, connectivity, values), partitions)
+    for node in tree.knots():
+        scene = Box.of(tree.grid.shape) if node == tree.root else None
+        pieces[node] = knit([pieces[child] for child in tree.children(node)], partitions, scene)
+    if not valid:
+        layer = replace(layer, parts=layer.regions)
+    coverage = Coverage(tree, len(partitions), [layer], lambda node, _: pieces[node])
+    return Regions.joined([coverage.regions(0, band) for band in range(coverage.bands)])

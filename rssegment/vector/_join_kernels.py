@@ -12,10 +12,11 @@ from numpy.typing import NDArray
 
 from rssegment.vector._compile import inlined, kernel
 
-__all__ = ["copy_rings", "flatten", "sum_by", "topmost", "unite_pairs", "walk_rings"]
+__all__ = ["copy_rings", "flatten", "sum_groups", "topmost", "unite_pairs", "walk_rings", "weave"]
 
 Int32 = NDArray[np.int32]
 Int64 = NDArray[np.int64]
+Bytes = NDArray[np.uint8]
 
 
 @inlined
@@ -44,14 +45,79 @@ def flatten(parent: Int64) -> None:
         parent[k] = parent[parent[k]]  # roots come first
 
 
-@kernel("void(int64[::1], int64[:, ::1], int64[::1], int64[:, ::1], int64[::1])")
-def sum_by(group: Int64, sums: Int64, first: Int64, group_sums: Int64, group_first: Int64) -> None:
-    """Adds ``sums`` (n, 3) and takes the least ``first`` (n,) within each group."""
+@kernel(
+    "void(int32[::1], int64[:, ::1], uint8[::1], uint8[::1], int64[:, ::1], uint8[::1], uint8[::1])"
+)
+def sum_groups(
+    group: Int32, sums: Int64, least: Bytes, touches: Bytes, group_sums: Int64, group_least: Bytes, group_touches: Bytes
+) -> None:
+    """Adds ``sums`` (n, k), takes the least ``least`` and gathers the bits of ``touches`` within each group."""
     for k in range(group.size):
         g = group[k]
         for j in range(group_sums.shape[1]):
             group_sums[g, j] += sums[k, j]
-        group_first[g] = min(group_first[g], first[k])
+        group_least[g] = min(group_least[g], least[k])
+        group_touches[g] |= touches[k]
+
+
+@kernel(
+    "UniTuple(int64, 2)(int32[:, ::1], int32[:, ::1], int64[::1], int32[:, ::1], int32[:, ::1], int32[:, ::1], "
+    "uint8[::1], uint8[::1], uint8[::1], int32[:, ::1], int32[:, ::1], int64[::1], int32[:, ::1])"
+)
+def weave(
+    ends: Int32, sides: Int32, offsets: Int64, vertices: Int32, nodes: Int32, slots: Int32,
+    stop: Bytes, straight: Bytes, seen: Bytes, new_ends: Int32, new_sides: Int32, new_offsets: Int64, new_vertices: Int32,
+) -> tuple[int, int]:  # fmt: skip
+    """Strings chains together through every node that is no ``stop``; such a node has two chains.
+
+    It becomes a vertex unless the boundary runs ``straight`` through it. ``seen`` (C,) comes in as zeros. Chains that meet
+    no stop become closed. Returns the numbers of new chains and vertices.
+    """
+    count, place = 0, 0
+    for turn in range(2):  # first from stop to stop, then round the loops
+        for start in range(2 * ends.shape[0]):
+            c, back = start >> 1, start & 1
+            if seen[c]:
+                continue
+            node = ends[c, 2] if back else ends[c, 0]
+            if turn == 0 and not stop[node]:
+                continue
+            closed = not stop[node]
+            new_ends[count, 0] = -1 if closed else node
+            new_ends[count, 1] = -1 if closed else (ends[c, 3] if back else ends[c, 1])
+            new_sides[count, 0] = sides[c, back]
+            new_sides[count, 1] = sides[c, 1 - back]
+            half = start
+            while True:
+                c, back = half >> 1, half & 1
+                seen[c] = 1
+                step = -1 if back else 1
+                first = offsets[c + 1] - 1 if back else offsets[c]
+                for k in range(offsets[c + 1] - offsets[c]):
+                    new_vertices[place, 0] = vertices[first + step * k, 0]
+                    new_vertices[place, 1] = vertices[first + step * k, 1]
+                    place += 1
+                end = ends[c, 0] if back else ends[c, 2]
+                leaving = ends[c, 1] if back else ends[c, 3]
+                if stop[end]:
+                    new_ends[count, 2] = end
+                    new_ends[count, 3] = leaving
+                    break
+                if not straight[end]:
+                    new_vertices[place, 0] = nodes[end, 0]
+                    new_vertices[place, 1] = nodes[end, 1]
+                    place += 1
+                half = -1
+                for d in range(4):
+                    if d != leaving and slots[end, d] >= 0:
+                        half = slots[end, d]
+                if half == start:
+                    new_ends[count, 2] = -1
+                    new_ends[count, 3] = -1
+                    break
+            count += 1
+            new_offsets[count] = place
+    return count, place
 
 
 @kernel("void(int64[::1], int32[:, ::1], int64[::1])")

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import gc
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from typing import Any, Self, cast
@@ -57,6 +57,24 @@ class Regions:
             nothing, nothing, np.empty(0, np.uint16), np.empty((0, 5), np.int64), flags, flags,
             np.empty((0, 2), np.int64), zero, zero, zero, np.empty((0, 2), np.int32),
         )  # fmt: skip
+
+    @classmethod
+    def joined(cls, parts: Sequence[Regions]) -> Regions:
+        """One table after the other."""
+        if len(parts) < 2:
+            return parts[0] if parts else cls.none()
+        offsets = {name: [np.zeros(1, np.int64)] for name in ("part_offsets", "ring_offsets", "corner_offsets")}
+        for name, each in offsets.items():
+            end = 0
+            for part in parts:
+                each.append(getattr(part, name)[1:] + end)
+                end += int(getattr(part, name)[-1])
+        rows = ("id", "parent", "code", "sums", "least", "touches", "first", "corners")
+        return cls(
+            **{name: np.concatenate([getattr(part, name) for part in parts]) for name in rows},
+            **{name: np.concatenate(each) for name, each in offsets.items()},
+            scale=parts[0].scale,
+        )
 
     def __len__(self) -> int:
         return int(self.id.size)

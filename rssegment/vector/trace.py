@@ -31,7 +31,7 @@ class BlockTrace:
     block's border. ``ends`` (C, 4): start node, direction leaving it, end node, direction leaving it; -1 for a closed
     chain. Directions are 0 right, 1 up, 2 left, 3 down. ``vertices`` (V, 2) between ``offsets`` (C + 1,): the corners
     (row, col) of each chain without its nodes. ``sides`` (C, 2): region on the left and right, -1 for no data.
-    ``touching`` (T, 2): pairs of regions of one class that meet at a corner inside the block (connectivity 8 only).
+    ``touching`` (T, 2): pairs of regions that meet at a corner inside the block (connectivity 8 only).
     ``border`` (2 * (H + W),): region along the top, bottom, left and right line of pixels, -1 for no data.
     """
 
@@ -123,7 +123,7 @@ def trace_block(
     n_regions = kernels.number_regions(runs.code, runs.parent, region)
     measured = _measure(runs, region, n_regions, values, core)
     touching = (
-        _touching(around[:count], region, runs.code) if connectivity == 8 else np.empty((0, 2), np.int32)
+        _touching(around[:count], region) if connectivity == 8 else np.empty((0, 2), np.int32)
     )
     nodes, ends, sides, offsets, vertices = _chains(at[:count], link[:count], around[:count], region, core)
     return BlockTrace(
@@ -194,15 +194,12 @@ def _chains(
     return nodes, ends[:n].copy(), sides[:n].copy(), offsets[: n + 1].copy(), vertices
 
 
-def _touching(
-    around: NDArray[np.int32], region: NDArray[np.int32], run_code: NDArray[np.uint16]
-) -> NDArray[np.int32]:
-    """Pairs of different regions of one class on the diagonals of corners inside the block."""
+def _touching(around: NDArray[np.int32], region: NDArray[np.int32]) -> NDArray[np.int32]:
+    """Pairs of different regions on the diagonals of corners inside the block."""
     inner = around[(around >= 0).all(axis=1)]
-    pairs = np.concatenate([inner[:, [0, 2]], inner[:, [1, 3]]])
-    codes, regions = run_code[pairs], region[pairs]
-    met = (codes[:, 0] == codes[:, 1]) & (codes[:, 0] != 0) & (regions[:, 0] != regions[:, 1])
-    return cast(NDArray[np.int32], np.unique(regions[met], axis=0))
+    pairs = region[np.concatenate([inner[:, [0, 2]], inner[:, [1, 3]]])]
+    met = (pairs >= 0).all(axis=1) & (pairs[:, 0] != pairs[:, 1])
+    return cast(NDArray[np.int32], np.unique(pairs[met], axis=0))
 
 
 def _checked(labels: NDArray[Any], core: Box, connectivity: int) -> NDArray[np.uint16]:

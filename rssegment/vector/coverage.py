@@ -1,0 +1,318 @@
+"""A scene whose pieces are joined: its regions, band of blocks by band, in the order of their first pixels.
+
+Groups are known by the key of their first pixel. Only what reaches a block's border is held in memory for the
+whole scene (some tens of bytes for each such group); the rest is read when its band comes.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass, replace
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from rssegment.vector.pieces import Chains, Int32, Int64, Partition, Piece, Table, keys_of, places_of
+from rssegment.vector.regions import Regions
+from rssegment.vector.rings import gathered, rings_of
+from rssegment.vector.tree import Node, Tree
+
+__all__ = ["Coverage", "Layer", "layers_of"]
+
+
+@dataclass(frozen=True)
+class Layer:
+    """One set of regions that fill the scene: ``regions`` and ``parts`` are the partitions that say what a region is and
+    what one polygon of it is; ``level`` of the taxonomy (None: the labels as they are)."""
+
+    level: int | None
+    regions: int
+    parts: int
+
+
+def layers_of(
+    codes: Sequence[tuple[int | None, NDArray[np.uint16] | None]], connectivity: int
+) -> tuple[tuple[Partition, ...], tuple[Layer, ...]]:
+    """Partitions and layers for ``codes``: (level, code of each label at that level or None for itself), coarse to fine."""
+    partitions: list[Partition] = []
+    layers = []
+    for level, table in codes:
+        if connectivity == 8:
+            partitions.append(Partition(table, diagonal=True))
+        partitions.append(Partition(table))
+        parts = len(partitions) - 1
+        layers.append(Layer(level, parts - (connectivity == 8), parts))
+    if partitions[-1].codes is not None:  # the labels themselves are always the last
+        partitions.append(Partition())
+    return tuple(partitions), tuple(layers)
+
+
+@dataclass(frozen=True, eq=False)
+class _Outer:
+    """Of one partition, the groups that reach a block's border: ``table``, ascending by first pixel; pairs (n,) of a group's
+    key and the number of a block, or of a knot, where it has chains, ascending by key."""
+
+    table: Table
+    block_keys: Int64
+    blocks: Int32
+    knot_keys: Int64
+    knots: Int32
+
+    def span(self, low: int, high: int) -> slice:
+        """The groups whose key is in [low, high)."""
+        return slice(*np.searchsorted(self.table.first, [low, high]))
+
+
+class Coverage:
+    """The joined pieces of ``tree``, each of which ``load(node, chains)`` gives, with its chains or without.
+
+    ``layers`` are written one after the other; a region's parent is the one of the layer before that holds it.
+    """
+
+    def __init__(
+        self, tree: Tree, partitions: int, layers: Sequence[Layer], load: Callable[[Node, bool], Piece]
+    ) -> None:
+        self._tree = tree
+        self._layers = tuple(layers)
+        self._load = load
+        self._blocks = list(tree.level(0))
+        self._knots = list(tree.knots())
+        self._final: dict[Node, tuple[Int64, ...]] = {}
+        self._inner = np.zeros((len(self._blocks), partitions), np.int64)
+        self._outer = self._resolve(partitions)
+        self._parents: dict[int, Int64] = {}
+
+    @property
+    def bands(self) -> int:
+        """Number of rows of blocks."""
+        return self._tree.shapes[0][0]
+
+    def counts(self, layer: int) -> Int64:
+        """(bands,) regions of a layer that begin in each band."""
+        k = self._layers[layer].regions
+        inner = self._inner[:, k].reshape(self._tree.shapes[0]).sum(axis=1)
+        spans = (self._outer[k].span(*self._keys(band)) for band in range(self.bands))
+        return inner + np.array([span.stop - span.start for span in spans], np.int64)
+
+    def first_id(self, layer: int, band: int = 0) -> int:
+        """The id of the first region of a layer that begins in ``band``, counted from 1 through all layers before."""
+        before = sum(int(self.counts(k).sum()) for k in range(layer))
+        return 1 + before + int(self.counts(layer)[:band].sum())
+
+    def regions(self, layer: int, band: int) -> Regions:
+        """The regions of a layer that begin in a row of blocks, in the order of their first pixels.
+
+        Law: bands together are a function of the scene's labels, not of the blocks.
+        """
+        chosen = self._layers[layer]
+        pieces = self._pieces(chosen, band)
+        found = [_Found(piece, final, chosen, self._keys(band)) for piece, final in pieces]
+        table = self._table(chosen, band, found)
+        part_keys, owner = _parts(found, table)
+        order = np.argsort(part_keys)
+        inside = [each.chains(part_keys, order) for each in found if each.block]
+        woven = Chains.joined([each.chains(part_keys, order) for each in found if not each.block])
+        chains = gathered(inside, woven)
+        rings = rings_of(chains, owner.size)
+        start = self.first_id(layer, band)
+        return Regions(
+            id=np.arange(start, start + len(table)),
+            parent=self._parent(layer, band, table, found),
+            code=table.code,
+            sums=table.sums,
+            least=table.least,
+            touches=table.touches,
+            first=places_of(table.first),
+            part_offsets=np.concatenate([[0], np.cumsum(np.bincount(owner, minlength=len(table)))]),
+            ring_offsets=rings.ring_offsets,
+            corner_offsets=rings.corner_offsets,
+            corners=rings.corners,
+            scale=chains.scale,
+        )
+
+    def _keys(self, band: int) -> tuple[int, int]:
+        """First key of a band, and of the next."""
+        side = self._tree.grid.block
+        low, high = keys_of(np.array([[band * side, 0], [(band + 1) * side, 0]])).tolist()
+        return low, high
+
+    def _resolve(self, partitions: int) -> list[_Outer]:
+        """From the root down: what each open group became in the end."""
+        rows: list[list[Table]] = [[] for _ in range(partitions)]
+        knot_pairs: list[list[tuple[Int64, int]]] = [[] for _ in range(partitions)]
+        for number in reversed(range(len(self._knots))):
+            node = self._knots[number]
+            piece = self._load(node, True)
+            final = self._finals(node, piece)
+            self._final[node] = final
+            shares = np.zeros(partitions, np.int64)
+            bounding = np.unique(piece.chains.sides[piece.chains.sides >= 0])
+            for k, table in enumerate(piece.tables):
+                closed = np.ones(len(table), np.bool_)
+                closed[piece.open[k]] = False
+                rows[k].append(table[closed])
+                knot_pairs[k].append((np.unique(final[k][piece.members[k][bounding]]), number))
+            for child in self._tree.children(node):
+                block = self._load(child, False)
+                opened = []
+                for k, mine in enumerate(block.open):
+                    group = piece.maps[k][shares[k] : shares[k] + mine.size]
+                    shares[k] += mine.size
+                    opened.append(final[k][group])
+                self._final[child] = tuple(opened)
+                if child[0] == 0:
+                    at = child[1] * self._tree.shapes[0][1] + child[2]
+                    self._inner[at] = [len(t) - o.size for t, o in zip(block.tables, opened, strict=True)]
+        return [self._outer_of(k, rows[k], knot_pairs[k]) for k in range(partitions)]
+
+    def _finals(self, node: Node, piece: Piece) -> tuple[Int64, ...]:
+        """The key, in the end, of every group of a piece."""
+        opened = self._final.get(node, tuple(np.empty(0, np.int64) for _ in piece.tables))
+        finals = []
+        for table, rows, keys in zip(piece.tables, piece.open, opened, strict=True):
+            final = table.first.copy()
+            final[rows] = keys
+            finals.append(final)
+        return tuple(finals)
+
+    def _outer_of(self, k: int, rows: list[Table], knots: list[tuple[Int64, int]]) -> _Outer:
+        table = Table.joined(rows)
+        table = table[np.argsort(table.first)]
+        blocks = [(self._final[node][k], number) for number, node in enumerate(self._blocks)]
+        return _Outer(table, *_sorted_pairs(blocks), *_sorted_pairs(knots))
+
+    def _pieces(self, layer: Layer, band: int) -> Iterator[tuple[Piece, tuple[Int64, ...]]]:
+        """All pieces with chains of regions that begin in ``band``, with the keys of their groups."""
+        low, high = self._keys(band)
+        outer = self._outer[layer.regions]
+        across = self._tree.shapes[0][1]
+        here = np.arange(band * across, (band + 1) * across, dtype=np.int32)
+        span = slice(*np.searchsorted(outer.block_keys, [low, high]))
+        for number in np.union1d(here, outer.blocks[span]):
+            node = self._blocks[number]
+            piece = self._load(node, True)
+            yield piece, self._finals(node, piece)
+        span = slice(*np.searchsorted(outer.knot_keys, [low, high]))
+        for number in np.unique(outer.knots[span]):
+            node = self._knots[number]
+            yield self._load(node, True), self._final[node]
+
+    def _table(self, layer: Layer, band: int, found: Sequence[_Found]) -> Table:
+        """The regions that begin in ``band``."""
+        outer = self._outer[layer.regions]
+        tables = [outer.table[outer.span(*self._keys(band))], *(each.inner for each in found if each.block)]
+        table = Table.joined(tables)
+        return table[np.argsort(table.first)]
+
+    def _parent(self, layer: int, band: int, table: Table, found: Sequence[_Found]) -> Int64:
+        """(n,) ids of the regions of the layer before that hold the regions of ``table``."""
+        if layer == 0:
+            return np.zeros(len(table), np.int64)
+        above = self._layers[layer - 1].regions
+        keys = np.empty(len(table), np.int64)
+        for each in found:
+            if each.block:
+                each.fill_above(above, table.first, keys)
+        return self._ids(layer - 1, band, keys)
+
+    def _ids(self, layer: int, band: int, keys: Int64) -> Int64:
+        """Ids of regions of ``layer`` that have ``keys``, of this band or, if they go over blocks, of an earlier one."""
+        if layer not in self._parents:
+            self._parents[layer] = self._outer_ids(layer)
+        outer = self._outer[self._layers[layer].regions].table.first
+        here = self._firsts(layer, band)
+        at = np.searchsorted(here, keys)
+        ids = at + self.first_id(layer, band)
+        earlier = keys < self._keys(band)[0]
+        ids[earlier] = self._parents[layer][np.searchsorted(outer, keys[earlier])]
+        return ids
+
+    def _outer_ids(self, layer: int) -> Int64:
+        """Ids of all regions of ``layer`` that reach a block's border."""
+        outer = self._outer[self._layers[layer].regions]
+        ids = np.empty(len(outer.table), np.int64)
+        for band in range(self.bands):
+            span = outer.span(*self._keys(band))
+            here = self._firsts(layer, band)
+            ids[span] = np.searchsorted(here, outer.table.first[span]) + self.first_id(layer, band)
+        return ids
+
+    def _firsts(self, layer: int, band: int) -> Int64:
+        """Keys of the regions of ``layer`` that begin in ``band``, ascending."""
+        k = self._layers[layer].regions
+        outer = self._outer[k]
+        keys = [outer.table.first[outer.span(*self._keys(band))]]
+        for col in range(self._tree.shapes[0][1]):
+            piece = self._load((0, band, col), False)
+            keys.append(np.delete(piece.tables[k].first, piece.open[k]))
+        return np.sort(np.concatenate(keys))
+
+
+def _sorted_pairs(pairs: Sequence[tuple[Int64, int]]) -> tuple[Int64, Int32]:
+    keys = np.concatenate([np.empty(0, np.int64), *(each for each, _ in pairs)])
+    numbers = np.repeat(
+        np.array([number for _, number in pairs], np.int32), [each.size for each, _ in pairs]
+    )
+    order = np.argsort(keys, kind="stable")
+    return keys[order], numbers[order]
+
+
+class _Found:
+    """What of a piece belongs to regions whose keys are in a span."""
+
+    def __init__(self, piece: Piece, final: tuple[Int64, ...], layer: Layer, span: tuple[int, int]) -> None:
+        self.piece = piece
+        self.block = not piece.maps
+        self._final = final
+        self._layer = layer
+        self._span = span
+        region_of_finest = final[layer.regions][piece.members[layer.regions]]
+        self._member = piece.members[layer.parts]
+        self.part_keys = final[layer.parts]
+        self.region_keys = np.empty(self.part_keys.size, np.int64)
+        self.region_keys[self._member] = region_of_finest
+        self.wanted = (self.region_keys >= span[0]) & (self.region_keys < span[1])
+
+    @property
+    def inner(self) -> Table:
+        """The wanted regions that lie within the piece alone."""
+        k = self._layer.regions
+        first = self.piece.tables[k].first
+        mask = (first >= self._span[0]) & (first < self._span[1])
+        mask[self.piece.open[k]] = False
+        return self.piece.tables[k][mask]
+
+    def chains(self, part_keys: Int64, order: Int64) -> Chains:
+        """The chains of the wanted parts; sides are their places in ``part_keys``, which ``order`` sorts; else -1."""
+        number = np.full(self.part_keys.size + 1, -1, np.int32)
+        wanted = np.flatnonzero(self.wanted)
+        number[wanted] = order[np.searchsorted(part_keys, self.part_keys[wanted], sorter=order)]
+        chains = self.piece.chains
+        member = np.append(self._member, -1)
+        group = member[np.maximum(chains.sides, -1)]
+        sides = number[group]
+        sides[group[:, 0] == group[:, 1]] = -1
+        used = (sides >= 0).any(axis=1)
+        chains = replace(chains, sides=sides)
+        return chains if 2 * np.count_nonzero(used) > used.size else chains.take(np.flatnonzero(used))
+
+    def fill_above(self, above: int, firsts: Int64, keys: Int64) -> None:
+        """Writes, for each region of ``firsts`` that this piece has, the key of its group in partition ``above``."""
+        regions = self._final[self._layer.regions]
+        members = self.piece.members
+        above_of = np.empty(regions.size, np.int64)
+        above_of[members[self._layer.regions]] = self._final[above][members[above]]
+        at = np.minimum(np.searchsorted(firsts, regions), max(firsts.size - 1, 0))
+        mine = np.flatnonzero(firsts[at] == regions) if firsts.size else np.empty(0, np.int64)
+        keys[at[mine]] = above_of[mine]
+
+
+def _parts(found: Sequence[_Found], table: Table) -> tuple[Int64, NDArray[Any]]:
+    """Keys of the polygons of the regions in ``table``, region by region, and the region of each."""
+    keys = [each.part_keys[each.wanted] for each in found]
+    owners = [each.region_keys[each.wanted] for each in found]
+    part_keys, at = np.unique(np.concatenate([np.empty(0, np.int64), *keys]), return_index=True)
+    owner = np.searchsorted(table.first, np.concatenate([np.empty(0, np.int64), *owners])[at])
+    order = np.argsort(owner, kind="stable")
+    return part_keys[order], owner[order]

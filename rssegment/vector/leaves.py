@@ -1,0 +1,86 @@
+"""A block's trace as the first piece: its groups in every partition, its complete chains, and what is loose."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from typing import TYPE_CHECKING
+
+import numpy as np
+from numpy.typing import NDArray
+
+from rssegment.grid import Box
+from rssegment.vector.polylines import simplified
+from rssegment.vector.pieces import NO_DATA, Chains, Int32, Partition, Piece, Table, keys_of
+from rssegment.vector.trace import BlockTrace
+
+if TYPE_CHECKING:
+    from rssegment.vector.simplify import Simplification
+
+__all__ = ["piece_of"]
+
+
+def piece_of(
+    trace: BlockTrace, partitions: Sequence[Partition], how: Simplification | None = None, scene: Box | None = None
+) -> Piece:
+    """The piece of one block; chains that are complete in it are simplified as ``how`` says.
+
+    The last of ``partitions`` is the labels' own over edges.
+    """
+    finest = Table(trace.code, trace.sums, trace.least, _touches(trace), keys_of(trace.first))
+    tables, members = [], []
+    for partition in partitions[:-1]:
+        table, member = _grouped(finest, trace, partition)
+        tables.append(table)
+        members.append(member)
+    tables.append(finest)
+    members.append(np.arange(len(finest), dtype=np.int32))
+    open_groups = [_reaching(member, trace.border) for member in members]
+    inside = _inside(trace.nodes, trace.core)
+    is_loose = ~np.append(inside, True)[trace.ends[:, [0, 2]]].all(axis=1)
+    whole = Chains(trace.nodes, trace.ends, trace.sides, trace.offsets, trace.vertices)
+    loose = whole.take(np.flatnonzero(is_loose))
+    # loose chains stay where they are among the complete ones, but bound nothing: cheaper than a copy
+    chains = Chains(
+        trace.nodes, trace.ends, np.where(is_loose[:, None], -1, trace.sides), trace.offsets, trace.vertices
+    )
+    corners = np.empty((0, 2), np.int32)
+    if how is not None:
+        corners = np.concatenate([trace.nodes[inside], trace.vertices])
+        chains = simplified(whole.take(np.flatnonzero(~is_loose)), corners, how)
+    return Piece(
+        trace.core, tuple(tables), tuple(members), tuple(open_groups), trace.border, chains, loose, corners
+    )
+
+
+def _touches(trace: BlockTrace) -> NDArray[np.uint8]:
+    touches = np.zeros(trace.code.size, np.uint8)
+    bare = (trace.sides < 0).any(axis=1)
+    touches[trace.sides[bare].max(axis=1)] = NO_DATA
+    return touches
+
+
+def _grouped(finest: Table, trace: BlockTrace, partition: Partition) -> tuple[Table, Int32]:
+    codes = partition.of(finest.code)
+    table = Table(codes, finest.sums, finest.least, finest.touches, finest.first)
+    pairs = [alike(trace.sides, codes)]
+    if partition.diagonal:
+        pairs.append(alike(trace.touching, codes))
+    return table.united(pairs)
+
+
+def alike(pairs: NDArray[np.integer], codes: NDArray[np.uint16]) -> NDArray[np.integer]:
+    """Those of ``pairs`` (n, 2) of regions (negative: none) that have one code."""
+    pairs = pairs[(pairs >= 0).all(axis=1)]
+    return pairs[codes[pairs[:, 0]] == codes[pairs[:, 1]]]
+
+
+def _reaching(member: Int32, border: Int32) -> Int32:
+    """The groups on the border."""
+    return np.unique(member[border[border >= 0]])
+
+
+def _inside(nodes: Int32, core: Box) -> NDArray[np.bool_]:
+    """Whether each node lies strictly within the block."""
+    row, col = nodes.T
+    return (row > core.row) & (row < core.stop_row) & (col > core.col) & (col < core.stop_col)
