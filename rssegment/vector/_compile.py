@@ -15,10 +15,11 @@ Function = TypeVar("Function", bound=Callable[..., Any])
 RIGHT, UP, LEFT, DOWN = 0, 1, 2, 3
 
 
-def kernel(signature: str) -> Callable[[Function], Function]:
-    """Compiles a function for one fixed signature; the machine code is cached on disk."""
+def kernel(*signatures: str) -> Callable[[Function], Function]:
+    """Compiles a function for fixed signatures; the machine code is cached on disk."""
     return cast(
-        Callable[[Function], Function], numba.njit(signature, cache=True, nogil=True, error_model="numpy")
+        Callable[[Function], Function],
+        numba.njit(list(signatures), cache=True, nogil=True, error_model="numpy"),
     )
 
 

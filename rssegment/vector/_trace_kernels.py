@@ -2,14 +2,18 @@
 
 All loops go over runs (maximal stretches of one class in a row), not over pixels, except the search for the runs.
 
-Corners of the pixel lattice where the boundary turns, branches or meets the block's border are *corners* here.
-``link[k, d]`` is the corner that corner ``k`` is joined to in direction ``d`` (right, up, left, down), or -1.
-``around[k]`` are the runs of the four pixels around it: upper right, upper left, lower left, lower right; so the
-pixel on the left of the edge leaving in direction ``d`` is ``around[k, d]``, on its right ``around[k, (d + 3) % 4]``.
+Corners of the pixel lattice where the boundary turns, branches or meets the block's border are *corners* here, in
+row-major order. ``place[k]`` is ``row << 16 | col``. Bit ``d`` of ``ways[k]`` says that a boundary leaves in direction
+``d`` (right, up, left, down); the corners there are ``k + 1``, ``link[k, 0]``, ``k - 1`` and ``link[k, 1]``.
+*Nodes* are the corners with other than two ways: these stand once more in the upper four bits, ``own[k]`` is the
+node's number, and ``node_runs`` are the runs of the pixels on its upper and lower right (on its left, on the right
+border). At other corners ``own[k]`` is the run of the pixel on the lower right.
 """
 
 # ruff: noqa: PLR0917 - kernels take their arrays by position
 from __future__ import annotations
+
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -30,8 +34,8 @@ Int32 = NDArray[np.int32]
 Int64 = NDArray[np.int64]
 
 
-@kernel("int64(uint16[:, ::1])")
-def count_runs(labels: NDArray[np.uint16]) -> int:
+@kernel("int64(uint8[:, ::1])", "int64(uint16[:, ::1])")
+def count_runs(labels: NDArray[Any]) -> int:
     """Number of runs of equal values in the rows of ``labels`` (H, W)."""
     height, width = labels.shape
     total = height
@@ -43,9 +47,12 @@ def count_runs(labels: NDArray[np.uint16]) -> int:
     return int(total)
 
 
-@kernel("void(uint16[:, ::1], uint8[::1], uint64[::1], int64[::1], int32[::1], uint16[::1])")
+@kernel(
+    "void(uint8[:, ::1], uint8[::1], uint64[::1], int64[::1], int32[::1], uint16[::1])",
+    "void(uint16[:, ::1], uint8[::1], uint64[::1], int64[::1], int32[::1], uint16[::1])",
+)
 def find_runs(
-    labels: NDArray[np.uint16],
+    labels: NDArray[Any],
     changed: NDArray[np.uint8],
     words: NDArray[np.uint64],
     row_start: Int64,
@@ -68,11 +75,10 @@ def find_runs(
             changed[j] = labels[i, j] != labels[i, j - 1]
         for w in range(words.size):
             if words[w] != 0:
-                for j in range(8 * w, 8 * w + 8):
-                    if changed[j]:
-                        run_col[run] = j
-                        run_code[run] = labels[i, j]
-                        run += 1
+                for j in range(8 * w, min(8 * w + 8, width)):
+                    run_col[run] = j  # written over if there is no change here: cheaper than a branch
+                    run_code[run] = labels[i, j]
+                    run += changed[j]
         run_col[run] = width
         run_code[run] = 0
         run += 1
@@ -89,6 +95,8 @@ def _root(parent: Int32, k: int) -> int:
 
 @inlined
 def _unite(parent: Int32, a: int, b: int) -> None:
+    if parent[a] == parent[b]:
+        return
     a, b = _root(parent, a), _root(parent, b)
     if a < b:
         parent[b] = a
@@ -96,26 +104,9 @@ def _unite(parent: Int32, a: int, b: int) -> None:
         parent[a] = b
 
 
-@inlined
-def _add(at: Int32, link: Int32, k: int, row: int, col: int) -> None:
-    at[k, 0] = row
-    at[k, 1] = col
-    for d in range(4):
-        link[k, d] = -1
-
-
-@inlined
-def _surround(
-    around: Int32, k: int, upper_right: int, upper_left: int, lower_left: int, lower_right: int
-) -> None:
-    around[k, 0] = upper_right
-    around[k, 1] = upper_left
-    around[k, 2] = lower_left
-    around[k, 3] = lower_right
-
-
 @kernel(
-    "int64(int64[::1], int32[::1], uint16[::1], int32[::1], int32[::1], int32[:, ::1], int32[:, ::1], int32[:, ::1])"
+    "UniTuple(int64, 3)(int64[::1], int32[::1], uint16[::1], int32[::1], int32[::1], uint32[::1], uint8[::1], "
+    "int32[:, ::1], int32[::1], int32[::1], int32[:, ::1])"
 )
 def link_corners(  # noqa: PLR0915 - one sweep, split it would be slower
     row_start: Int64,
@@ -123,71 +114,90 @@ def link_corners(  # noqa: PLR0915 - one sweep, split it would be slower
     run_code: NDArray[np.uint16],
     parent: Int32,
     last: Int32,
-    at: Int32,
+    place: NDArray[np.uint32],
+    ways: NDArray[np.uint8],
     link: Int32,
-    around: Int32,
-) -> int:
+    own: Int32,
+    node_corner: Int32,
+    node_runs: Int32,
+) -> tuple[int, int, int]:
     """Sweeps the rows once: unites touching runs of one class in ``parent`` and links the corners between runs.
 
     ``last[c]`` (W + 1) is the lowest corner so far on the boundary that comes down column ``c``.
-    Corners come out in row-major order. Returns their number; pixels outside the block are run -1.
+    Returns the numbers of corners, of nodes (listed in ``node_corner``), and of boundaries that leave nodes.
     """
     height, width = row_start.size - 1, last.size - 1
-    count = 0
+    count, nodes, more = 0, 0, 0  # more: boundaries that leave a node beside the first
     for q in range(row_start[0] + 1, row_start[1] - 1):
-        _add(at, link, count, 0, run_col[q])
-        _surround(around, count, -1, -1, q - 1, q)
+        place[count] = run_col[q]
+        ways[count] = 0x88  # down
+        own[count] = nodes
+        node_corner[nodes], node_runs[nodes, 0], node_runs[nodes, 1] = count, q, q
+        nodes += 1
         last[run_col[q]] = count
         count += 1
     for i in range(1, height):
         p, q = row_start[i - 1], row_start[i]
-        current = -1
-        right = run_code[p] != run_code[q]
+        right = int(run_code[p] != run_code[q])
         if right:
-            _add(at, link, count, i, 0)
-            _surround(around, count, p, -1, -1, q)
-            current = count
+            place[count] = i << 16
+            ways[count] = 0x11  # right
+            own[count] = nodes
+            node_corner[nodes], node_runs[nodes, 0], node_runs[nodes, 1] = count, p, q
+            nodes += 1
             count += 1
         else:
             _unite(parent, p, q)
+        p_col, q_col = run_col[p + 1], run_col[q + 1]
         while True:
-            col = min(run_col[p + 1], run_col[q + 1])
+            col = min(p_col, q_col)
             if col == width:
                 break
-            left, p_left, q_left = right, p, q
-            up, down = run_col[p + 1] == col, run_col[q + 1] == col
+            left, up, down = right, int(p_col == col), int(q_col == col)
             p += up
             q += down
-            right = run_code[p] != run_code[q]
+            p_col, q_col = run_col[p + 1], run_col[q + 1]
+            right = int(run_code[p] != run_code[q])
             if not right:
                 _unite(parent, p, q)
-            if not left and not right:
-                continue  # the boundary goes straight down
-            _add(at, link, count, i, col)
-            _surround(around, count, p, p_left, q_left, q)
+                if not left:
+                    continue  # the boundary goes straight down
+            way = right | up << 1 | left << 2 | down << 3
+            place[count] = i << 16 | col
             if up:
-                link[count, UP] = last[col]
-                link[last[col], DOWN] = count
+                link[count, 0] = last[col]
+                link[last[col], 1] = count
             if down:
                 last[col] = count
-            if left:
-                link[count, LEFT] = current
-                link[current, RIGHT] = count
-            current = count
+            degree = right + up + left + down
+            if degree == 2:
+                ways[count] = way
+                own[count] = q
+            else:
+                ways[count] = way | way << 4
+                own[count] = nodes
+                node_corner[nodes], node_runs[nodes, 0], node_runs[nodes, 1] = count, p, q
+                nodes += 1
+                more += degree - 1
             count += 1
         if right:
-            _add(at, link, count, i, width)
-            _surround(around, count, -1, p, q, -1)
-            link[count, LEFT] = current
-            link[current, RIGHT] = count
+            place[count] = i << 16 | width
+            ways[count] = 0x44  # left
+            own[count] = nodes
+            node_corner[nodes], node_runs[nodes, 0], node_runs[nodes, 1] = count, p, q
+            nodes += 1
             count += 1
     for p in range(row_start[height - 1] + 1, row_start[height] - 1):
-        _add(at, link, count, height, run_col[p])
-        _surround(around, count, p, p - 1, -1, -1)
-        link[count, UP] = last[run_col[p]]
-        link[last[run_col[p]], DOWN] = count
+        col = run_col[p]
+        place[count] = height << 16 | col
+        ways[count] = 0x22  # up
+        own[count] = nodes
+        node_corner[nodes], node_runs[nodes, 0], node_runs[nodes, 1] = count, p, p
+        link[count, 0] = last[col]
+        link[last[col], 1] = count
+        nodes += 1
         count += 1
-    return count
+    return count, nodes, nodes + more
 
 
 @kernel("int64(uint16[::1], int32[::1], int32[::1])")
@@ -195,14 +205,13 @@ def number_regions(run_code: NDArray[np.uint16], parent: Int32, region: Int32) -
     """Gives each run the number of its region, counted in row-major order; -1 for no data. Returns their number."""
     count = 0
     for k in range(parent.size):
-        root = _root(parent, k)
         if run_code[k] == 0:
             region[k] = -1
-        elif root == k:  # a root is the first of its runs, so its number is known before the others ask
+        elif parent[k] == k:  # a root is the first of its runs, and parents come before their children
             region[k] = count
             count += 1
         else:
-            region[k] = region[root]
+            region[k] = region[parent[k]]
     return count
 
 
@@ -211,7 +220,7 @@ def measure_regions(
     row_start: Int64, run_col: Int32, run_code: NDArray[np.uint16], region: Int32, code: NDArray[np.uint16],
     sums: Int64, first: Int32,
 ) -> None:  # fmt: skip
-    """Per region: its code, pixels in column 0 of ``sums`` (which must come in as zeros), and first pixel (row, col)."""
+    """Per region: its code, pixels in column 0 of ``sums`` (which comes in as zeros), and first pixel (row, col)."""
     for i in range(row_start.size - 1):
         for k in range(row_start[i], row_start[i + 1] - 1):
             r, start, stop = region[k], run_col[k], run_col[k + 1]
@@ -251,91 +260,106 @@ def measure_values(
 
 
 @inlined
-def _degree(link: Int32, k: int) -> int:
-    return int(link[k, 0] >= 0) + int(link[k, 1] >= 0) + int(link[k, 2] >= 0) + int(link[k, 3] >= 0)
+def _set_sides(
+    sides: Int32, chain: int, region: Int32, way: int, upper: int, lower: int, direction: int
+) -> None:
+    """Regions left and right of the boundary that leaves a corner: of the runs around it, those on the left of a
+    boundary come just before those on its right.
+    """
+    upper_left, lower_left = upper - ((way >> UP) & 1), lower - ((way >> DOWN) & 1)
+    if direction == RIGHT:
+        left, right = upper, lower
+    elif direction == UP:
+        left, right = upper_left, upper
+    elif direction == LEFT:
+        left, right = lower_left, upper_left
+    else:
+        left, right = lower, lower_left
+    sides[chain, 0] = region[left]
+    sides[chain, 1] = region[right]
 
 
 @inlined
-def _turn(link: Int32, k: int, direction: int) -> int:
-    """The way on at a corner of degree 2 reached in ``direction``: it always turns."""
-    if direction in (RIGHT, LEFT):
-        return UP if link[k, UP] >= 0 else DOWN
-    return RIGHT if link[k, RIGHT] >= 0 else LEFT
-
-
-@inlined
-def _set_sides(sides: Int32, chain: int, around: Int32, region: Int32, k: int, direction: int) -> None:
-    for side in range(2):
-        run = around[k, (direction + 3 * side) % 4]
-        sides[chain, side] = -1 if run < 0 else region[run]
+def _put(vertices: Int32, vertex: int, place: int, row: int, col: int) -> None:
+    vertices[vertex, 0] = row + (place >> 16)
+    vertices[vertex, 1] = col + (place & 0xFFFF)
 
 
 @kernel(
-    "UniTuple(int64, 3)(int32[:, ::1], int32[:, ::1], int32[:, ::1], int32[::1], int32[::1], "
-    "int32[:, ::1], int64[::1], int32[:, ::1], int32[:, ::1], int32[:, ::1])"
+    "UniTuple(int64, 2)(uint32[::1], uint8[::1], int32[:, ::1], int32[::1], int32[::1], int32[:, ::1], int32[::1], "
+    "int64, int64, int32[:, ::1], int64[::1], int32[:, ::1], int32[:, ::1], int32[:, ::1])"
 )
 def walk_chains(
-    at: Int32,
+    place: NDArray[np.uint32],
+    ways: NDArray[np.uint8],
     link: Int32,
-    around: Int32,
+    own: Int32,
+    node_corner: Int32,
+    node_runs: Int32,
     region: Int32,
-    node: Int32,
+    row: int,
+    col: int,
     nodes: Int32,
     offset: Int64,
     vertices: Int32,
     ends: Int32,
     sides: Int32,
-) -> tuple[int, int, int]:
-    """Walks from node to node (corners of degree 1, 3 and 4), then round the loops that meet none.
+) -> tuple[int, int]:
+    """Walks from node to node, then round the loops that meet none; uses up ``ways``.
 
-    Fills ``nodes`` (corner of each), ``offset`` and ``vertices`` (row, col between the nodes), ``ends``: node and
-    direction leaving it at the start, node and direction leaving it at the end; -1 in loops, which start at their
-    topmost, then leftmost corner; ``sides``: region on the left and on the right, -1 for no data.
-    ``node`` is scratch of one value per corner. Returns the numbers of nodes, chains and vertices.
+    Fills ``nodes`` (N, 2), ``offset`` and ``vertices`` (row, col between the nodes; ``row`` and ``col`` are the
+    block's), ``ends``: node and direction leaving it at the start, node and direction leaving it at the end; -1 in
+    loops, which start at their topmost, then leftmost corner; ``sides``: region on the left and on the right, -1 for
+    no data. Returns the numbers of chains and vertices.
     """
-    n_nodes, chain, vertex = 0, 0, 0
-    for k in range(at.shape[0]):
-        node[k] = -1
-        if _degree(link, k) != 2:
-            node[k] = n_nodes
-            nodes[n_nodes, 0] = at[k, 0]
-            nodes[n_nodes, 1] = at[k, 1]
-            n_nodes += 1
-    for k in range(at.shape[0]):
-        if node[k] < 0:
-            continue
+    chain, vertex = 0, 0
+    offset[0] = 0
+    for node in range(node_corner.size):
+        k = node_corner[node]
+        _put(nodes, node, place[k], row, col)
         for first in range(4):
-            if link[k, first] < 0:
+            way = int(ways[k])
+            if not (way >> first) & 1:
                 continue
-            ends[chain, 0] = node[k]
-            ends[chain, 1] = first
-            _set_sides(sides, chain, around, region, k, first)
-            direction, here = first, link[k, first]
-            while node[here] < 0:
-                vertices[vertex, 0] = at[here, 0]
-                vertices[vertex, 1] = at[here, 1]
+            _set_sides(sides, chain, region, way >> 4, node_runs[node, 0], node_runs[node, 1], first)
+            direction = first
+            here = k + 1 - first if first in (RIGHT, LEFT) else int(link[k, first >> 1])
+            turn = int(ways[here])
+            while turn < 16:  # until the next node; every corner between is a turn
+                _put(vertices, vertex, place[here], row, col)
                 vertex += 1
-                direction = _turn(link, here, direction)
-                node[here] = -2  # seen
-                here = link[here, direction]
-            ends[chain, 2] = node[here]
+                ways[here] = 0
+                if direction & 1:
+                    direction = RIGHT if turn & 1 else LEFT
+                    here += 1 - direction
+                else:
+                    direction = UP + 2 * (turn >> DOWN)
+                    here = int(link[here, direction >> 1])
+                turn = int(ways[here])
+            ends[chain, 0] = node
+            ends[chain, 1] = first
+            ends[chain, 2] = own[here]
             ends[chain, 3] = direction ^ 2
-            link[here, direction ^ 2] = -1  # so that the chain isn't walked again from its other end
+            ways[here] &= ~(1 << (direction ^ 2))  # so that the chain isn't walked again from its other end
             chain += 1
             offset[chain] = vertex
-    for k in range(at.shape[0]):
-        if node[k] != -1:
+    for k in range(place.size):
+        if ways[k] == 0 or ways[k] > 15:
             continue
         ends[chain, :] = -1
-        _set_sides(sides, chain, around, region, k, DOWN)
-        here, direction = k, DOWN
-        while node[here] == -1:
-            vertices[vertex, 0] = at[here, 0]
-            vertices[vertex, 1] = at[here, 1]
+        _set_sides(sides, chain, region, 1 << DOWN, 0, own[k], DOWN)
+        here, direction = k, LEFT
+        while ways[here] != 0:
+            turn = int(ways[here])
+            _put(vertices, vertex, place[here], row, col)
             vertex += 1
-            node[here] = -2
-            here = link[here, direction]
-            direction = _turn(link, here, direction)
+            ways[here] = 0
+            if direction & 1:
+                direction = RIGHT if turn & 1 else LEFT
+                here += 1 - direction
+            else:
+                direction = UP + 2 * (turn >> DOWN)
+                here = int(link[here, direction >> 1])
         chain += 1
         offset[chain] = vertex
-    return n_nodes, chain, vertex
+    return chain, vertex

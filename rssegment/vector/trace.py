@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass, fields
 from pathlib import Path
-from typing import Any, Self, cast
+from typing import Any, Self
 from zipfile import BadZipFile
 
 import numpy as np
@@ -19,7 +19,8 @@ from rssegment.grid import Box
 
 __all__ = ["BlockTrace", "trace_block"]
 
-MAX_SIDE = 2**15  # px; keeps run numbers in 32 bits
+MAX_SIDE = 2**15  # px; keeps run numbers in 32 bits, and places of corners
+FOUR_WAYS = 0xFF
 
 
 @dataclass(frozen=True, eq=False)
@@ -31,7 +32,7 @@ class BlockTrace:
     block's border. ``ends`` (C, 4): start node, direction leaving it, end node, direction leaving it; -1 for a closed
     chain. Directions are 0 right, 1 up, 2 left, 3 down. ``vertices`` (V, 2) between ``offsets`` (C + 1,): the corners
     (row, col) of each chain without its nodes. ``sides`` (C, 2): region on the left and right, -1 for no data.
-    ``touching`` (T, 2): pairs of regions that meet at a corner inside the block (connectivity 8 only).
+    ``touching`` (T, 2): pairs of regions that meet only at a corner inside the block (connectivity 8 only).
     ``border`` (2 * (H + W),): region along the top, bottom, left and right line of pixels, -1 for no data.
     """
 
@@ -112,20 +113,13 @@ def trace_block(
         return _empty(core, connectivity)
     from rssegment.vector import _trace_kernels as kernels
 
-    height, width = core.shape
     runs = _Runs(pixels)
-    cap = min(2 * runs.col.size + 2 * (height + width), (height + 1) * (width + 1))
-    at, link, around = (np.empty((cap, n), np.int32) for n in (2, 4, 4))
-    count = kernels.link_corners(
-        runs.row_start, runs.col, runs.code, runs.parent, np.empty(width + 1, np.int32), at, link, around
-    )
+    corners = _Corners(runs)
     region = np.empty(runs.col.size, np.int32)
     n_regions = kernels.number_regions(runs.code, runs.parent, region)
     measured = _measure(runs, region, n_regions, values, core)
-    touching = (
-        _touching(around[:count], region) if connectivity == 8 else np.empty((0, 2), np.int32)
-    )
-    nodes, ends, sides, offsets, vertices = _chains(at[:count], link[:count], around[:count], region, core)
+    touching = corners.touching(region) if connectivity == 8 else np.empty((0, 2), np.int32)
+    nodes, ends, sides, offsets, vertices = corners.chains(region, core)
     return BlockTrace(
         core, connectivity, *measured, nodes, ends, sides, offsets, vertices, touching, runs.border(region)
     )
@@ -134,7 +128,7 @@ def trace_block(
 class _Runs:
     """Runs of equal labels, row by row, each row closed by a sentinel; ``parent`` is their union-find forest."""
 
-    def __init__(self, labels: NDArray[np.uint16]) -> None:
+    def __init__(self, labels: NDArray[Any]) -> None:
         from rssegment.vector import _trace_kernels as kernels
 
         height, width = labels.shape
@@ -158,6 +152,55 @@ class _Runs:
         return np.repeat(region[start : stop - 1], np.diff(self.col[start:stop]))
 
 
+class _Corners:
+    """Corners of the boundary between runs and their links; see :mod:`rssegment.vector._trace_kernels`."""
+
+    def __init__(self, runs: _Runs) -> None:
+        from rssegment.vector import _trace_kernels as kernels
+
+        height, width = runs.row_start.size - 1, runs.width
+        cap = min(2 * runs.col.size + 2 * (height + width), (height + 1) * (width + 1))
+        place, ways = np.empty(cap, np.uint32), np.empty(cap, np.uint8)
+        link, own = np.empty((cap, 2), np.int32), np.empty(cap, np.int32)
+        node_corner, node_runs = np.empty(cap, np.int32), np.empty((cap, 2), np.int32)
+        last = np.empty(width + 1, np.int32)
+        count, n_nodes, self.n_ends = kernels.link_corners(
+            runs.row_start, runs.col, runs.code, runs.parent, last, place, ways, link, own, node_corner, node_runs
+        )  # fmt: skip
+        self.place, self.ways, self.link, self.own = place[:count], ways[:count], link[:count], own[:count]
+        self.node_corner, self.node_runs = node_corner[:n_nodes], node_runs[:n_nodes]
+
+    def touching(self, region: NDArray[np.int32]) -> NDArray[np.int32]:
+        """Pairs of different regions on the diagonals of the corners where four boundaries meet."""
+        upper, lower = self.node_runs[self.ways[self.node_corner] == FOUR_WAYS].T
+        pairs = region[np.stack([np.concatenate([upper - 1, upper]), np.concatenate([lower, lower - 1])])]
+        a, b = pairs[:, (pairs >= 0).all(axis=0) & (pairs[0] != pairs[1])].astype(np.int64)
+        keys = np.unique(a * region.size + b)
+        return np.stack([keys // region.size, keys % region.size], axis=1).astype(np.int32)
+
+    def chains(
+        self, region: NDArray[np.int32], core: Box
+    ) -> tuple[NDArray[np.int32], NDArray[np.int32], NDArray[np.int32], NDArray[np.int64], NDArray[np.int32]]:
+        """``nodes``, ``ends``, ``sides``, ``offsets`` and ``vertices`` of a :class:`BlockTrace`. Can be asked once."""
+        from rssegment.vector import _trace_kernels as kernels
+
+        n_nodes, n_turns = self.node_corner.size, self.place.size - self.node_corner.size
+        cap = self.n_ends // 2 + n_turns // 4  # a loop has four corners or more
+        nodes, vertices = np.empty((n_nodes, 2), np.int32), np.empty((n_turns, 2), np.int32)
+        ends, sides, offsets = (
+            np.empty((cap, 4), np.int32),
+            np.empty((cap, 2), np.int32),
+            np.empty(cap + 1, np.int64),
+        )
+        n, _ = kernels.walk_chains(
+            self.place, self.ways, self.link, self.own, self.node_corner, self.node_runs, region, core.row, core.col,
+            nodes, offsets, vertices, ends, sides,
+        )  # fmt: skip
+        for each, size in ((ends, (n, 4)), (sides, (n, 2)), (offsets, n + 1)):
+            each.resize(size, refcheck=False)  # in place; most of what is cut off was never touched
+        return nodes, ends, sides, offsets, vertices
+
+
 def _measure(
     runs: _Runs, region: NDArray[np.int32], n: int, values: list[NDArray[np.uint8] | None], core: Box
 ) -> tuple[NDArray[np.uint16], NDArray[np.int64], NDArray[np.uint8], NDArray[np.int32]]:
@@ -172,37 +215,7 @@ def _measure(
     return code, sums, least, first + np.array([core.row, core.col], np.int32)
 
 
-def _chains(
-    at: NDArray[np.int32],
-    link: NDArray[np.int32],
-    around: NDArray[np.int32],
-    region: NDArray[np.int32],
-    core: Box,
-) -> tuple[NDArray[np.int32], NDArray[np.int32], NDArray[np.int32], NDArray[np.int64], NDArray[np.int32]]:
-    """``nodes``, ``ends``, ``sides``, ``offsets`` and ``vertices`` of a :class:`BlockTrace`."""
-    from rssegment.vector import _trace_kernels as kernels
-
-    at += np.array([core.row, core.col], np.int32)
-    degree = np.count_nonzero(link >= 0, axis=1)
-    n_nodes = int(np.count_nonzero(degree != 2))
-    cap = int(degree[degree != 2].sum()) // 2 + (at.shape[0] - n_nodes) // 4 + 1
-    offsets = np.zeros(cap + 1, np.int64)
-    nodes, vertices = np.empty((n_nodes, 2), np.int32), np.empty((at.shape[0] - n_nodes, 2), np.int32)
-    ends, sides = np.empty((cap, 4), np.int32), np.empty((cap, 2), np.int32)
-    scratch = np.empty(at.shape[0], np.int32)
-    _, n, _ = kernels.walk_chains(at, link, around, region, scratch, nodes, offsets, vertices, ends, sides)
-    return nodes, ends[:n].copy(), sides[:n].copy(), offsets[: n + 1].copy(), vertices
-
-
-def _touching(around: NDArray[np.int32], region: NDArray[np.int32]) -> NDArray[np.int32]:
-    """Pairs of different regions on the diagonals of corners inside the block."""
-    inner = around[(around >= 0).all(axis=1)]
-    pairs = region[np.concatenate([inner[:, [0, 2]], inner[:, [1, 3]]])]
-    met = (pairs >= 0).all(axis=1) & (pairs[:, 0] != pairs[:, 1])
-    return cast(NDArray[np.int32], np.unique(pairs[met], axis=0))
-
-
-def _checked(labels: NDArray[Any], core: Box, connectivity: int) -> NDArray[np.uint16]:
+def _checked(labels: NDArray[Any], core: Box, connectivity: int) -> NDArray[Any]:
     if connectivity not in (4, 8):
         raise InputError(f"connectivity is {connectivity}; it must be 4 (edges) or 8 (edges and corners)")
     if labels.shape != core.shape:
@@ -213,7 +226,7 @@ def _checked(labels: NDArray[Any], core: Box, connectivity: int) -> NDArray[np.u
         )
     if labels.dtype not in (np.uint8, np.uint16):
         raise InputError(f"labels are {labels.dtype}; class codes must be uint8 or uint16, 0 for no data")
-    return np.ascontiguousarray(labels, np.uint16)
+    return np.ascontiguousarray(labels)
 
 
 def _checked_values(name: str, values: NDArray[Any] | None, core: Box) -> NDArray[np.uint8] | None:
