@@ -3,17 +3,56 @@
 from __future__ import annotations
 
 import math
+import re
 from pathlib import Path
-from typing import Annotated, Any, Literal, Self
+from typing import Annotated, Any, Literal, NamedTuple, Self
 
 import yaml
-from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationError, field_validator
 
 from rssegment.errors import SettingsError
 
-__all__ = ["SceneOptions", "Settings"]
+__all__ = ["Area", "Length", "PolygonOptions", "SceneOptions", "Settings"]
 
-Format = Literal["geojson"]
+Format = Literal["geojson", "geojsonseq", "parquet", "flatgeobuf", "gpkg", "pmtiles", "shp"]
+
+
+class Length(NamedTuple):
+    """A length in metres on the ground, or in pixels (``unit`` "m" or "px")."""
+
+    value: float
+    unit: str
+
+
+class Area(NamedTuple):
+    """An area in square metres on the ground, or in pixels (``unit`` "m2" or "px")."""
+
+    value: float
+    unit: str
+
+
+def _length(value: Any) -> Any:
+    return Length(*_measured(value, {"": "m", "m": "m", "px": "px"}, "metres, or in pixels as '1.5px'"))
+
+
+def _area(value: Any) -> Any:
+    units = {"": "m2", "m2": "m2", "m²": "m2", "px": "px"}
+    return Area(*_measured(value, units, "square metres, or in pixels as '20px'"))
+
+
+def _measured(value: Any, units: dict[str, str], expected: str) -> tuple[float, str]:
+    if isinstance(value, list | tuple) and len(value) == 2:  # as it was dumped
+        value = f"{value[0]}{value[1]}"
+    text = "" if isinstance(value, bool) else str(value).strip().lower()
+    number = re.match(r"[+-]?[0-9.]+(e[+-]?[0-9]+)?", text)
+    try:
+        size = float(number.group()) if number else math.nan
+    except ValueError:
+        size = math.nan
+    unit = units.get(text[number.end() :].strip()) if number else None
+    if unit is None or not 0 <= size < math.inf:
+        raise ValueError(f"expected a number, 0 or more, of {expected}")
+    return size, unit
 
 
 class _Model(BaseModel):
@@ -58,8 +97,41 @@ class SceneOptions(_Model):
         return value
 
 
-class Settings(_Model):
-    """How a scene is segmented. Nothing here changes with the machine that runs it.
+class PolygonOptions(_Model):
+    """How a class map becomes polygons.
+
+    ``connectivity``: pixels hang together over their edges (4), or over corners too (8). Regions smaller than ``min_area``
+    go to the neighbour with the longest shared boundary, and holes smaller than ``fill_holes`` are filled: a number is
+    m², "20px" is pixels. ``simplify``: tolerance, a number is metres, "1.5px" is pixels; ``method`` "vw"
+    (Visvalingam-Whyatt: corners that span less than tolerance² are dropped) or "dp" (Douglas-Peucker: no corner
+    is further off than the tolerance); ``smooth``: rounds of Chaikin's corner cutting. ``levels``: levels of the taxonomy, one
+    layer of polygons each, or "all"; without, the labels as they are. ``formats``: what is written.
+    """
+
+    connectivity: Literal[4, 8] = 4
+    min_area: Annotated[Area, BeforeValidator(_area)] | None = None
+    fill_holes: Annotated[Area, BeforeValidator(_area)] | None = None
+    simplify: Annotated[Length, BeforeValidator(_length)] | None = None
+    method: Literal["vw", "dp"] = "vw"
+    smooth: Annotated[int, Field(ge=0, le=3)] = 0
+    levels: tuple[Annotated[int, Field(ge=1)], ...] | Literal["all"] | None = None
+    formats: tuple[Format, ...] = ("geojson",)
+
+    @property
+    def cleans(self) -> bool:
+        """Whether small regions or holes go."""
+        return any(limit is not None and limit.value > 0 for limit in (self.min_area, self.fill_holes))
+
+    @field_validator("levels")
+    @classmethod
+    def _distinct(cls, value: Any) -> Any:
+        if isinstance(value, tuple) and (not value or len(set(value)) < len(value)):
+            raise ValueError("name each level once, as 1 or 1,2,3")
+        return tuple(sorted(value)) if isinstance(value, tuple) else value
+
+
+class Settings(PolygonOptions):
+    """How a scene is segmented and its class map made polygons. Nothing here changes with the machine that runs it.
 
     ``block`` (px), ``workers``, ``in_flight``, ``retries`` and ``memory`` never change the result; the rest may, and
     so may the kind of ``device`` in the last digits of a probability.
@@ -71,8 +143,6 @@ class Settings(_Model):
     batch: Annotated[int, Field(ge=1, le=1024)] | None = None
     device: str = "auto"
     grid: Literal["scene", "model"] = "scene"
-    connectivity: Literal[4, 8] = 4
-    formats: tuple[Format, ...] = ("geojson",)
     workers: Annotated[int, Field(ge=0)] | Literal["auto"] = "auto"
     in_flight: Annotated[int, Field(ge=1)] = 2
     retries: Annotated[int, Field(ge=0)] = 2

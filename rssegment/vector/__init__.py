@@ -9,15 +9,30 @@ import numpy as np
 from numpy.typing import NDArray
 
 from rssegment.grid import BlockGrid, Box
-from rssegment.vector.coverage import Coverage, layers_of
+from rssegment.vector.coverage import Coverage, Layer, layers_of
 from rssegment.vector.knit import knit
 from rssegment.vector.leaves import piece_of
-from rssegment.vector.pieces import Piece
+from rssegment.vector.pieces import Partition, Piece
 from rssegment.vector.regions import Regions
+from rssegment.vector.simplify import Simplification
 from rssegment.vector.trace import BlockTrace, trace_block
 from rssegment.vector.tree import Node, Tree
 
-__all__ = ["BlockTrace", "Regions", "trace_block", "trace_raster"]
+__all__ = [
+    "BlockTrace",
+    "Coverage",
+    "Layer",
+    "Partition",
+    "Piece",
+    "Regions",
+    "Simplification",
+    "Tree",
+    "knit",
+    "layers_of",
+    "piece_of",
+    "trace_block",
+    "trace_raster",
+]
 
 
 def trace_raster(
@@ -25,26 +40,46 @@ def trace_raster(
     block: int = 1024,
     connectivity: int = 4,
     confidence: NDArray[np.uint8] | None = None,
+    how: Simplification | None = None,
     *,
     valid: bool = True,
 ) -> Regions:
     """Regions of the array ``labels`` (H, W), uint8 or uint16, 0 for no data, traced in blocks of side ``block`` px.
 
-    The result does not depend on ``block``. With connectivity 8 a region may hang together by corners alone. It then has
-    several polygons, each valid (OGC); with ``valid=False`` it is one polygon whose ring runs through such corners more
-    than once, as GDAL makes them.
+    Boundaries are simplified as ``how`` says. The result does not depend on ``block``. With connectivity 8 a region may
+    hang together by corners alone. It then has several polygons, each valid (OGC); with ``valid=False`` it is one polygon
+    whose ring runs through such corners more than once, as GDAL makes them.
     """
-    tree = Tree(BlockGrid((labels.shape[0], labels.shape[1]), block), fan=4)
-    partitions, (layer,) = layers_of([(None, None)], connectivity)
+    coverage = _coverage(labels, block, layers_of([(None, None)], connectivity), confidence, how)
+    if not valid:
+        coverage.layers = tuple(replace(layer, parts=layer.regions) for layer in coverage.layers)
+    return Regions.joined([coverage.regions(0, band) for band in range(coverage.bands)])
+
+
+def _coverage(
+    labels: NDArray[Any],
+    block: int,
+    wanted: tuple[tuple[Partition, ...], tuple[Layer, ...]],
+    confidence: NDArray[np.uint8] | None,
+    how: Simplification | None,
+) -> Coverage:
+    """The joined pieces of an array, in memory."""
+    partitions, layers = wanted
+    connectivity = 8 if any(partition.diagonal for partition in partitions) else 4
+    tree = Tree(BlockGrid((labels.shape[0], labels.shape[1]), block))
     pieces: dict[Node, Piece] = {}
     for node in tree.level(0):
         core = tree.box(node)
         values = None if confidence is None else confidence[core.slices]
-        pieces[node] = piece_of(trace_block(labels[core.slices], core, connectivity, values), partitions)
+        trace = trace_block(labels[core.slices], core, connectivity, values)
+        pieces[node] = piece_of(trace, partitions, how)
     for node in tree.knots():
         scene = Box.of(tree.grid.shape) if node == tree.root else None
-        pieces[node] = knit([pieces[child] for child in tree.children(node)], partitions, scene)
-    if not valid:
-        layer = replace(layer, parts=layer.regions)
-    coverage = Coverage(tree, len(partitions), [layer], lambda node, _: pieces[node])
-    return Regions.joined([coverage.regions(0, band) for band in range(coverage.bands)])
+        pieces[node] = knit(
+            [pieces[child] for child in tree.children(node)],
+            partitions,
+            scene,
+            how,
+            lambda wanted, node=node: (pieces[below].corners for below in tree.below(node, wanted)),  # type: ignore[misc]
+        )
+    return Coverage(tree, len(partitions), layers, lambda node, _: pieces[node])

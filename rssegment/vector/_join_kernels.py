@@ -12,7 +12,16 @@ from numpy.typing import NDArray
 
 from rssegment.vector._compile import inlined, kernel
 
-__all__ = ["copy_rings", "flatten", "sum_groups", "topmost", "unite_pairs", "walk_rings", "weave"]
+__all__ = [
+    "chain_lengths",
+    "copy_rings",
+    "flatten",
+    "sum_groups",
+    "topmost",
+    "unite_pairs",
+    "walk_rings",
+    "weave",
+]
 
 Int32 = NDArray[np.int32]
 Int64 = NDArray[np.int64]
@@ -45,11 +54,15 @@ def flatten(parent: Int64) -> None:
         parent[k] = parent[parent[k]]  # roots come first
 
 
-@kernel(
-    "void(int32[::1], int64[:, ::1], uint8[::1], uint8[::1], int64[:, ::1], uint8[::1], uint8[::1])"
-)
+@kernel("void(int32[::1], int64[:, ::1], uint8[::1], uint8[::1], int64[:, ::1], uint8[::1], uint8[::1])")
 def sum_groups(
-    group: Int32, sums: Int64, least: Bytes, touches: Bytes, group_sums: Int64, group_least: Bytes, group_touches: Bytes
+    group: Int32,
+    sums: Int64,
+    least: Bytes,
+    touches: Bytes,
+    group_sums: Int64,
+    group_least: Bytes,
+    group_touches: Bytes,
 ) -> None:
     """Adds ``sums`` (n, k), takes the least ``least`` and gathers the bits of ``touches`` within each group."""
     for k in range(group.size):
@@ -132,6 +145,24 @@ def topmost(offsets: Int64, vertices: Int32, top: Int64) -> None:
             ):
                 best = v
         top[c] = best
+
+
+@kernel("void(int32[:, ::1], int64[::1], int32[:, ::1], int32[:, ::1], int64[::1])")
+def chain_lengths(ends: Int32, offsets: Int64, vertices: Int32, nodes: Int32, out: Int64) -> None:
+    """Per chain, the pixel edges it runs along."""
+    for c in range(ends.shape[0]):
+        first, last = offsets[c], offsets[c + 1] - 1
+        if ends[c, 0] < 0:
+            row, col = vertices[last, 0], vertices[last, 1]
+        else:
+            row, col = nodes[ends[c, 0], 0], nodes[ends[c, 0], 1]
+        total = 0
+        for v in range(first, last + 1):
+            total += abs(vertices[v, 0] - row) + abs(vertices[v, 1] - col)
+            row, col = vertices[v, 0], vertices[v, 1]
+        if ends[c, 0] >= 0:
+            total += abs(nodes[ends[c, 2], 0] - row) + abs(nodes[ends[c, 2], 1] - col)
+        out[c] = total
 
 
 @inlined

@@ -74,7 +74,7 @@ class Coverage:
         self, tree: Tree, partitions: int, layers: Sequence[Layer], load: Callable[[Node, bool], Piece]
     ) -> None:
         self._tree = tree
-        self._layers = tuple(layers)
+        self.layers = tuple(layers)
         self._load = load
         self._blocks = list(tree.level(0))
         self._knots = list(tree.knots())
@@ -88,9 +88,23 @@ class Coverage:
         """Number of rows of blocks."""
         return self._tree.shapes[0][0]
 
+    def outer(self, partition: int) -> Table:
+        """The groups of a partition that reach a block's border, ascending by first pixel."""
+        return self._outer[partition].table
+
+    def pieces(self) -> Iterator[tuple[Piece, tuple[Int64, ...]]]:
+        """All pieces, each with the keys that its groups have in the end, by partition."""
+        for node in [*self._blocks, *self._knots]:
+            yield self.piece(node)
+
+    def piece(self, node: Node) -> tuple[Piece, tuple[Int64, ...]]:
+        """One piece with the keys that its groups have in the end."""
+        piece = self._load(node, True)
+        return piece, self._final[node] if node[0] else self._finals(node, piece)
+
     def counts(self, layer: int) -> Int64:
         """(bands,) regions of a layer that begin in each band."""
-        k = self._layers[layer].regions
+        k = self.layers[layer].regions
         inner = self._inner[:, k].reshape(self._tree.shapes[0]).sum(axis=1)
         spans = (self._outer[k].span(*self._keys(band)) for band in range(self.bands))
         return inner + np.array([span.stop - span.start for span in spans], np.int64)
@@ -105,7 +119,7 @@ class Coverage:
 
         Law: bands together are a function of the scene's labels, not of the blocks.
         """
-        chosen = self._layers[layer]
+        chosen = self.layers[layer]
         pieces = self._pieces(chosen, band)
         found = [_Found(piece, final, chosen, self._keys(band)) for piece, final in pieces]
         table = self._table(chosen, band, found)
@@ -190,13 +204,10 @@ class Coverage:
         here = np.arange(band * across, (band + 1) * across, dtype=np.int32)
         span = slice(*np.searchsorted(outer.block_keys, [low, high]))
         for number in np.union1d(here, outer.blocks[span]):
-            node = self._blocks[number]
-            piece = self._load(node, True)
-            yield piece, self._finals(node, piece)
+            yield self.piece(self._blocks[number])
         span = slice(*np.searchsorted(outer.knot_keys, [low, high]))
         for number in np.unique(outer.knots[span]):
-            node = self._knots[number]
-            yield self._load(node, True), self._final[node]
+            yield self.piece(self._knots[number])
 
     def _table(self, layer: Layer, band: int, found: Sequence[_Found]) -> Table:
         """The regions that begin in ``band``."""
@@ -209,7 +220,7 @@ class Coverage:
         """(n,) ids of the regions of the layer before that hold the regions of ``table``."""
         if layer == 0:
             return np.zeros(len(table), np.int64)
-        above = self._layers[layer - 1].regions
+        above = self.layers[layer - 1].regions
         keys = np.empty(len(table), np.int64)
         for each in found:
             if each.block:
@@ -220,7 +231,7 @@ class Coverage:
         """Ids of regions of ``layer`` that have ``keys``, of this band or, if they go over blocks, of an earlier one."""
         if layer not in self._parents:
             self._parents[layer] = self._outer_ids(layer)
-        outer = self._outer[self._layers[layer].regions].table.first
+        outer = self._outer[self.layers[layer].regions].table.first
         here = self._firsts(layer, band)
         at = np.searchsorted(here, keys)
         ids = at + self.first_id(layer, band)
@@ -230,7 +241,7 @@ class Coverage:
 
     def _outer_ids(self, layer: int) -> Int64:
         """Ids of all regions of ``layer`` that reach a block's border."""
-        outer = self._outer[self._layers[layer].regions]
+        outer = self._outer[self.layers[layer].regions]
         ids = np.empty(len(outer.table), np.int64)
         for band in range(self.bands):
             span = outer.span(*self._keys(band))
@@ -240,7 +251,7 @@ class Coverage:
 
     def _firsts(self, layer: int, band: int) -> Int64:
         """Keys of the regions of ``layer`` that begin in ``band``, ascending."""
-        k = self._layers[layer].regions
+        k = self.layers[layer].regions
         outer = self._outer[k]
         keys = [outer.table.first[outer.span(*self._keys(band))]]
         for col in range(self._tree.shapes[0][1]):
@@ -251,9 +262,7 @@ class Coverage:
 
 def _sorted_pairs(pairs: Sequence[tuple[Int64, int]]) -> tuple[Int64, Int32]:
     keys = np.concatenate([np.empty(0, np.int64), *(each for each, _ in pairs)])
-    numbers = np.repeat(
-        np.array([number for _, number in pairs], np.int32), [each.size for each, _ in pairs]
-    )
+    numbers = np.repeat(np.array([number for _, number in pairs], np.int32), [each.size for each, _ in pairs])
     order = np.argsort(keys, kind="stable")
     return keys[order], numbers[order]
 

@@ -5,9 +5,8 @@ No geometry is involved, and the order or number of pieces joined at once does n
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
-
-from typing import TYPE_CHECKING
+from collections.abc import Sequence
+from itertools import chain
 
 import numpy as np
 from numpy.typing import NDArray
@@ -16,17 +15,12 @@ from rssegment.errors import InputError
 from rssegment.grid import Box
 from rssegment.vector.leaves import alike
 from rssegment.vector.pieces import EDGE, NO_DATA, Chains, Int32, Int64, Partition, Piece, Table, keys_of
-from rssegment.vector.polylines import simplified
+from rssegment.vector.polylines import Corners, simplified
 from rssegment.vector.rings import slots_of
 from rssegment.vector.seams import OUTSIDE, Seams, find_seams
+from rssegment.vector.simplify import Simplification
 
-if TYPE_CHECKING:
-    from rssegment.vector.simplify import Simplification
-
-__all__ = ["Corners", "knit"]
-
-Corners = Callable[[Box], Int32]
-"""Original corners (K, 2) of what was joined so far, within a box of corners or beyond it."""
+__all__ = ["knit"]
 
 
 def knit(
@@ -69,7 +63,7 @@ def knit(
     chains, loose, corners = _woven(parts, bases[:-1, -1], seams, finest, box, whole=scene is not None)
     if how is not None and corners_in is not None:
         own = corners
-        chains = simplified(chains, lambda near: np.concatenate([corners_in(near), own]), how, scene)
+        chains = simplified(chains, lambda wanted: chain([own], corners_in(wanted)), how, scene)
     return Piece(box, tables, members, open_groups, border, chains, loose, corners, maps)
 
 
@@ -153,7 +147,9 @@ def _woven(
     nodes = graph.nodes
     slots = slots_of(graph)
     there = slots >= 0
-    straight = (there == [True, False, True, False]).all(axis=1) | (there == [False, True, False, True]).all(axis=1)
+    straight = (there == [True, False, True, False]).all(axis=1) | (there == [False, True, False, True]).all(
+        axis=1
+    )
     outer = np.zeros(len(nodes), np.bool_) if whole else ~_strictly_within(nodes, box)
     on_seam = np.ones(len(nodes), np.bool_)
     for part in parts:

@@ -4,25 +4,19 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from typing import TYPE_CHECKING
-
 import numpy as np
 from numpy.typing import NDArray
 
 from rssegment.grid import Box
 from rssegment.vector.polylines import simplified
 from rssegment.vector.pieces import NO_DATA, Chains, Int32, Partition, Piece, Table, keys_of
+from rssegment.vector.simplify import Simplification
 from rssegment.vector.trace import BlockTrace
-
-if TYPE_CHECKING:
-    from rssegment.vector.simplify import Simplification
 
 __all__ = ["piece_of"]
 
 
-def piece_of(
-    trace: BlockTrace, partitions: Sequence[Partition], how: Simplification | None = None, scene: Box | None = None
-) -> Piece:
+def piece_of(trace: BlockTrace, partitions: Sequence[Partition], how: Simplification | None = None) -> Piece:
     """The piece of one block; chains that are complete in it are simplified as ``how`` says.
 
     The last of ``partitions`` is the labels' own over edges.
@@ -47,7 +41,7 @@ def piece_of(
     corners = np.empty((0, 2), np.int32)
     if how is not None:
         corners = np.concatenate([trace.nodes[inside], trace.vertices])
-        chains = simplified(whole.take(np.flatnonzero(~is_loose)), corners, how)
+        chains = simplified(whole.take(np.flatnonzero(~is_loose)), lambda _: [corners], how)
     return Piece(
         trace.core, tuple(tables), tuple(members), tuple(open_groups), trace.border, chains, loose, corners
     )

@@ -243,7 +243,9 @@ class Piece:
             with np.load(path, allow_pickle=False) as file:
                 row, col, height, width, n, n_maps, scale = (int(value) for value in file["head"])
                 tables = tuple(Table(*(file[f"table{k}_{name}"] for name in _TABLE)) for k in range(n))
-                done = Chains(*(file[f"chains_{part}"] for part in _CHAINS), scale) if chains else Chains.none()
+                done = (
+                    Chains(*(file[f"chains_{part}"] for part in _CHAINS), scale) if chains else Chains.none()
+                )
                 return cls(
                     Box(row, col, height, width),
                     tables,

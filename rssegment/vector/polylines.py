@@ -1,18 +1,88 @@
-"""Chains through the simplification, with the corners of other boundaries that they must not sweep over."""
+"""Chains through the simplification, with the corners of all other boundaries near them."""
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from typing import TYPE_CHECKING
+from collections.abc import Callable, Iterable
+
+import numpy as np
+from numpy.typing import NDArray
 
 from rssegment.grid import Box
-from rssegment.vector.pieces import Chains, Int32
+from rssegment.vector.pieces import Chains, Int32, Int64, ragged
+from rssegment.vector.simplify import Obstacles, Simplification, simplify_chains
 
-if TYPE_CHECKING:
-    from rssegment.vector.simplify import Simplification
+__all__ = ["Corners", "simplified"]
 
-__all__ = ["simplified"]
+Corners = Callable[[Callable[[Box], bool]], Iterable[Int32]]
+"""Original corners (K, 2) of all pieces that may be wanted: of those at least whose box of pixels is."""
 
 
-def simplified(chains: Chains, corners_in: Callable[[Box], Int32], how: Simplification, scene: Box) -> Chains:
-    raise NotImplementedError
+def simplified(chains: Chains, corners: Corners, how: Simplification, scene: Box | None = None) -> Chains:
+    """``chains``, which are complete, with the vertices that ``how`` leaves them; the corners of ``scene`` stay.
+
+    Only the corners near the chains are held: those in tiles that the chains run through, and in more as they are needed.
+    """
+    vertices, offsets, is_open = _polylines(chains)
+    obstacles, pinned = Obstacles(), _pinned(scene)
+    missing = np.unique(vertices // Obstacles.TILE, axis=0).astype(np.int64)
+    todo, rows, parts, sizes = np.arange(len(chains)), [], [], []
+    while todo.size:
+        obstacles.allocate(missing)
+        for each in corners(_touching(missing)):
+            obstacles.add(each)
+        at, own = ragged(offsets, todo)
+        result = simplify_chains(vertices[at], own, ~is_open[todo], obstacles, how, pinned)
+        done = np.flatnonzero(~result.incomplete)
+        index, _ = ragged(result.offsets, done)
+        rows.append(todo[done])
+        parts.append(result.vertices[index])
+        sizes.append(np.diff(result.offsets)[done])
+        todo, missing = todo[result.incomplete], result.missing
+    return _chains(chains, rows, parts, sizes, how.scale)
+
+
+def _polylines(chains: Chains) -> tuple[Int32, Int64, NDArray[np.bool_]]:
+    """Vertices with the nodes at both ends, their offsets, and which chains have such."""
+    is_open = chains.ends[:, 0] >= 0
+    sizes = np.diff(chains.offsets) + 2 * is_open
+    offsets = np.concatenate([[0], np.cumsum(sizes)])
+    out, inner = np.empty((offsets[-1], 2), np.int32), np.ones(offsets[-1], np.bool_)
+    first, last = offsets[:-1][is_open], offsets[1:][is_open] - 1
+    inner[first] = inner[last] = False
+    out[first], out[last] = chains.nodes[chains.ends[is_open, 0]], chains.nodes[chains.ends[is_open, 2]]
+    out[inner] = chains.vertices[: chains.offsets[-1]]
+    return out, offsets, is_open
+
+
+def _chains(chains: Chains, rows: list[Int64], parts: list[Int32], sizes: list[Int64], scale: int) -> Chains:
+    """The chains with new polylines ``parts``, given for ``rows``."""
+    if not len(chains):
+        return Chains(chains.nodes * scale, chains.ends, chains.sides, chains.offsets, chains.vertices, scale)
+    row, size = np.concatenate(rows), np.concatenate(sizes)
+    given = np.concatenate([[0], np.cumsum(size)])
+    at, offsets = ragged(given, np.argsort(row))
+    vertices = np.concatenate(parts)[at]
+    is_open = chains.ends[:, 0] >= 0
+    inner = np.ones(len(vertices), np.bool_)
+    inner[offsets[:-1][is_open]] = inner[offsets[1:][is_open] - 1] = False
+    inner_offsets = np.concatenate([[0], np.cumsum(np.diff(offsets) - 2 * is_open)])
+    return Chains(chains.nodes * scale, chains.ends, chains.sides, inner_offsets, vertices[inner], scale)
+
+
+def _pinned(scene: Box | None) -> Int32 | None:
+    if scene is None:
+        return None
+    rows, cols = (scene.row, scene.stop_row), (scene.col, scene.stop_col)
+    return np.array([(row, col) for row in rows for col in cols], np.int32)
+
+
+def _touching(tiles: Int64) -> Callable[[Box], bool]:
+    """Whether a box of pixels has corners in one of ``tiles`` (T, 2)."""
+    side = Obstacles.TILE
+
+    def touches(box: Box) -> bool:
+        low = np.array([box.row, box.col]) // side
+        high = np.array([box.stop_row, box.stop_col]) // side
+        return bool(((tiles >= low) & (tiles <= high)).all(axis=1).any())
+
+    return touches

@@ -57,8 +57,12 @@ def find_seams(
             lines.pop(0, None)
             lines.pop(length, None)
     class_of = np.append(codes.astype(np.int64), [0, 0])  # indexes -2 and -1
-    down = [_seam(sides, class_of, cuts_across).placed(row, box, along_row=True) for row, sides in rows.items()]
-    across_ = [_seam(sides, class_of, cuts_down).placed(col, box, along_row=False) for col, sides in cols.items()]
+    down = [
+        _seam(sides, class_of, cuts_across).placed(row, box, along_row=True) for row, sides in rows.items()
+    ]
+    across_ = [
+        _seam(sides, class_of, cuts_down).placed(col, box, along_row=False) for col, sides in cols.items()
+    ]
     return _concatenate(down + across_)
 
 

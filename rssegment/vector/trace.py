@@ -14,10 +14,10 @@ from zipfile import BadZipFile
 import numpy as np
 from numpy.typing import NDArray
 
-from rssegment.errors import InputError, ReadError
+from rssegment.errors import InputError
 from rssegment.grid import Box
 
-__all__ = ["BlockTrace", "trace_block"]
+__all__ = ["BlockTrace", "recoded", "trace_block"]
 
 MAX_SIDE = 2**15  # px; keeps run numbers in 32 bits, and places of corners
 FOUR_WAYS = 0xFF
@@ -55,36 +55,6 @@ class BlockTrace:
         height, width = self.core.shape
         top, bottom, left, right = np.split(self.border, [width, 2 * width, 2 * width + height])
         return top, bottom, left, right
-
-    def save(self, path: str | Path) -> None:
-        """Writes one ``.npz`` file at exactly ``path``."""
-        arrays = {name: getattr(self, name) for name in _ARRAYS}
-        core = self.core
-        head = np.array([core.row, core.col, core.height, core.width, self.connectivity], np.int64)
-        with Path(path).open("wb") as file:
-            np.savez(file, head=head, **arrays)
-
-    @classmethod
-    def load(cls, path: str | Path) -> Self:
-        """Reads what :meth:`save` wrote.
-
-        Raises
-        ------
-        ReadError
-            The file is missing, cut short, or not a trace.
-        """
-        try:
-            with np.load(path, allow_pickle=False) as file:
-                row, col, height, width, connectivity = (int(value) for value in file["head"])
-                arrays: dict[str, Any] = {name: file[name] for name in _ARRAYS}
-        except (OSError, ValueError, KeyError, EOFError, TypeError, BadZipFile) as error:
-            raise ReadError(
-                f"{path} is not a readable block trace ({error}); delete it and run again"
-            ) from error
-        return cls(Box(row, col, height, width), connectivity, **arrays)
-
-
-_ARRAYS = tuple(field.name for field in fields(BlockTrace) if field.name not in ("core", "connectivity"))
 
 
 def trace_block(
@@ -125,6 +95,19 @@ def trace_block(
     )
 
 
+def recoded(labels: NDArray[np.uint16], core: Box, codes: NDArray[np.uint16]) -> NDArray[np.uint16]:
+    """``labels`` (H, W) with new ``codes`` (R,) for the regions that :func:`trace_block` finds in them."""
+    from rssegment.vector import _trace_kernels as kernels
+
+    if not codes.size:
+        return labels
+    runs = _Runs(_checked(labels, core, 4))
+    _Corners(runs)  # unites the runs
+    region = np.empty(runs.col.size, np.int32)
+    kernels.number_regions(runs.code, runs.parent, region)
+    return np.append(codes, np.uint16(0))[runs.paint(region)]
+
+
 class _Runs:
     """Runs of equal labels, row by row, each row closed by a sentinel; ``parent`` is their union-find forest."""
 
@@ -146,6 +129,11 @@ class _Runs:
         return np.concatenate(
             [self._line(region, 0), self._line(region, first.size - 1), region[first], region[last]]
         )
+
+    def paint(self, region: NDArray[np.int32]) -> NDArray[np.int32]:
+        """(H, W) the region of each pixel."""
+        lengths = np.maximum(np.diff(self.col, append=0), 0)  # sentinels get none
+        return np.repeat(region, lengths).reshape(-1, self.width)
 
     def _line(self, region: NDArray[np.int32], row: int) -> NDArray[np.int32]:
         start, stop = self.row_start[row], self.row_start[row + 1]

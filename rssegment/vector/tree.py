@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from functools import cached_property
 from itertools import product
@@ -60,14 +60,10 @@ class Tree:
         side = self.grid.block * self.fan**level
         return Box(row * side, col * side, side, side).clip(Box.of(self.grid.shape))
 
-    def within(self, node: Node, box: Box) -> Iterator[Node]:
-        """The nodes below ``node`` whose box touches ``box``, be it by a corner."""
+    def below(self, node: Node, wanted: Callable[[Box], bool]) -> Iterator[Node]:
+        """The nodes below ``node`` whose box is ``wanted``, and whose parents' are."""
         for child in self.children(node):
-            own = self.box(child)
-            if (
-                own.row <= box.stop_row and box.row <= own.stop_row
-                and own.col <= box.stop_col and box.col <= own.stop_col
-            ):  # fmt: skip
+            if wanted(self.box(child)):
                 yield child
                 if child[0] > 0:
-                    yield from self.within(child, box)
+                    yield from self.below(child, wanted)

@@ -1,0 +1,166 @@
+"""The pieces of a class map on disk: traced block by block, knit in a tree, read again band by band."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+from odc.geo.geobox import GeoBox
+
+from rssegment.config import Length, PolygonOptions
+from rssegment.errors import SettingsError
+from rssegment.grid import BlockGrid, Box, ground_resolution
+from rssegment.vector import (
+    Coverage,
+    Layer,
+    Partition,
+    Piece,
+    Simplification,
+    Tree,
+    knit,
+    layers_of,
+    piece_of,
+    trace_block,
+)
+from rssegment.vector.tree import Node
+from rssegment.write.atomic import staged, storage_errors
+
+__all__ = ["Traces", "level_codes", "simplification"]
+
+LevelCodes = Sequence[tuple[int | None, NDArray[np.uint16] | None]]
+
+
+@dataclass(frozen=True)
+class Traces:
+    """Where the pieces lie and what decides them; a small value that is sent to workers.
+
+    ``layers`` are the sets of regions wanted, over ``partitions``; chains are simplified as ``how`` says.
+    """
+
+    folder: Path
+    shape: tuple[int, int]
+    block: int
+    partitions: tuple[Partition, ...]
+    layers: tuple[Layer, ...]
+    how: Simplification | None = None
+
+    @classmethod
+    def of(
+        cls, folder: Path, grid: BlockGrid, codes: LevelCodes, connectivity: int, how: Simplification | None
+    ) -> Traces:
+        partitions, layers = layers_of(codes, connectivity)
+        return cls(folder, grid.shape, grid.block, partitions, layers, how)
+
+    @cached_property
+    def tree(self) -> Tree:
+        return Tree(BlockGrid(self.shape, self.block))
+
+    @property
+    def connectivity(self) -> int:
+        return 8 if any(partition.diagonal for partition in self.partitions) else 4
+
+    def path(self, node: Node) -> Path:
+        level, row, col = node
+        return self.folder / f"level{level}_r{row:04d}_c{col:04d}.npz"
+
+    def create(self) -> None:
+        """Makes the folder."""
+        with storage_errors(self.folder):
+            self.folder.mkdir(parents=True, exist_ok=True)
+
+    def trace(
+        self,
+        node: Node,
+        labels: NDArray[np.uint16],
+        confidence: NDArray[np.uint8] | None = None,
+        margin: NDArray[np.uint8] | None = None,
+    ) -> None:
+        """Writes the piece of one block."""
+        trace = trace_block(labels, self.tree.box(node), self.connectivity, confidence, margin)
+        self._save(node, piece_of(trace, self.partitions, self.how))
+
+    def blank(self, node: Node) -> None:
+        """Writes the piece of a block without data."""
+        self.trace(node, np.zeros(self.tree.box(node).shape, np.uint16))
+
+    def knit(self, node: Node) -> None:
+        """Joins the pieces below ``node``, which were written before, to its own."""
+        whole = node == self.tree.root
+        piece = knit(
+            [self.load(child, chains=False) for child in self.tree.children(node)],
+            self.partitions,
+            Box.of(self.shape) if whole else None,
+            self.how,
+            lambda wanted: self._corners(node, wanted),
+        )
+        self._save(node, piece)
+
+    def knit_all(self, each: Callable[[Callable[[Node], None], Iterable[Node]], None]) -> None:
+        """Joins everything, level by level; ``each`` calls a function for every node, in any order."""
+        for level in range(1, len(self.tree.shapes)):
+            each(self.knit, self.tree.level(level))
+
+    def load(self, node: Node, chains: bool = True) -> Piece:
+        return Piece.load(self.path(node), chains=chains)
+
+    def coverage(self) -> Coverage:
+        """The regions, once everything is knit."""
+        return Coverage(self.tree, len(self.partitions), self.layers, self.load)
+
+    def _corners(self, node: Node, wanted: Callable[[Box], bool]) -> Iterator[NDArray[np.int32]]:
+        """Original corners of the pieces below ``node`` whose boxes are wanted."""
+        for below in self.tree.below(node, wanted):
+            yield Piece.load_corners(self.path(below))
+
+    def _save(self, node: Node, piece: Piece) -> None:
+        with staged(self.path(node)) as temporary:
+            piece.save(temporary)
+
+
+def level_codes(
+    options: PolygonOptions, depth: int, lookup: Callable[[int], NDArray[np.uint16]] | None
+) -> LevelCodes:
+    """What the levels asked for make of each label; ``depth`` levels there are, and ``lookup`` gives one's table.
+
+    Raises
+    ------
+    SettingsError
+        A level that the taxonomy does not have, or levels without a taxonomy.
+    """
+    if options.levels is None:
+        return [(None, None)]
+    if lookup is None:
+        raise SettingsError("levels need a taxonomy: the labels alone have no tree; name one by --taxonomy")
+    wanted = tuple(range(1, depth + 1)) if options.levels == "all" else options.levels
+    if wanted[-1] > depth:
+        raise SettingsError(f"level {wanted[-1]} was asked for; the taxonomy has levels 1 to {depth}")
+    return [(level, None if level == depth else lookup(level)) for level in wanted]
+
+
+def simplification(options: PolygonOptions, geobox: GeoBox) -> Simplification | None:
+    """The simplification in pixels of the grid; None if chains stay as they are.
+
+    Raises
+    ------
+    SettingsError
+        A tolerance in metres on a grid without CRS.
+    """
+    tolerance = 0.0 if options.simplify is None else _pixels(options.simplify, geobox)
+    if tolerance == 0 and options.smooth == 0:
+        return None
+    return Simplification(tolerance, options.method, options.smooth)
+
+
+def _pixels(length: Length, geobox: GeoBox) -> float:
+    if length.unit == "px":
+        return length.value
+    if geobox.crs is None:
+        raise SettingsError(
+            f"a tolerance of {length.value:g} m needs a CRS, and the raster has none; give it in pixels, as 1.5px"
+        )
+    return length.value / math.sqrt(math.prod(ground_resolution(geobox)))
