@@ -25,30 +25,23 @@ class Rings:
 def rings_of(chains: Chains, parts: int) -> Rings:
     """Rings of the parts 0 to ``parts`` - 1 that are the sides of ``chains``; other sides are negative.
 
-    Every chain of such a part must be there. A part is connected over edges: where it meets itself at a corner, its rings
-    part there.
+    Every chain of such a part must be there. A part is connected over edges: where it meets itself at a corner, its
+    rings part there.
     """
-    from rssegment.vector import _join_kernels as kernels
+    from rssegment.vector import _ring_kernels as kernels
 
     c, n = chains, 2 * len(chains)
-    stride = int(max(c.vertices[:, 1].max(initial=0), c.nodes[:, 1].max(initial=0))) + 1
-    keep = np.ones(len(c.nodes), np.uint8)
-    top = np.empty(len(c), np.int64)
-    kernels.topmost(c.offsets, c.vertices, top)
-    part, half = np.empty(n, np.int32), np.empty(n, np.int32)
-    key, size, vertex = (np.empty(n, np.int64) for _ in range(3))
-    following = np.full(n, -1, np.int32)
+    room = kernels.count_corners(c.ends, c.sides, c.offsets)
+    anywhere = np.empty((room, 2), np.int32)
+    part, start, first, key = np.empty(n, np.int32), *(np.empty(n + 1, np.int64) for _ in range(3))
     count = kernels.walk_rings(
-        c.ends, c.sides, c.offsets, c.vertices, top, c.nodes, slots_of(c), keep, stride,
-        following, part, key, size, half, vertex,
+        c.ends, c.sides, c.offsets, c.vertices, c.nodes, slots_of(c), np.zeros(n, np.uint8),
+        part, start, first, key, anywhere,
     )  # fmt: skip
-    order = np.lexsort((key[:count], part[:count]))  # a part's exterior has its first corner
-    offsets = np.concatenate([[0], np.cumsum(size[order])])
-    corners = np.empty((offsets[-1], 2), np.int32)
-    kernels.copy_rings(
-        c.ends, c.offsets, c.vertices, c.nodes, keep, following, half, vertex, order, offsets, corners
-    )
-    rings = np.concatenate([[0], np.cumsum(np.bincount(part[:count], minlength=parts))])
+    rings, order = np.zeros(parts + 1, np.int64), np.empty(count, np.int64)
+    kernels.order_rings(part[:count], key[:count], rings, order)
+    offsets, corners = np.empty(count + 1, np.int64), np.empty((room + count, 2), np.int32)
+    kernels.place_rings(order, start, first, anywhere, offsets, corners)
     return Rings(rings, offsets, corners)
 
 
@@ -57,12 +50,10 @@ def slots_of(chains: Chains) -> Int32:
 
     Chains that bound nothing are left out.
     """
-    slots = np.full((len(chains.nodes), 4), -1, np.int32)
-    bounding = (chains.ends[:, 0] >= 0) & (chains.sides >= 0).any(axis=1)
-    halves = 2 * np.flatnonzero(bounding).astype(np.int32)
-    ends = chains.ends[halves >> 1]
-    slots[ends[:, 0], ends[:, 1]] = halves
-    slots[ends[:, 2], ends[:, 3]] = halves + 1
+    from rssegment.vector import _ring_kernels as kernels
+
+    slots = np.empty((len(chains.nodes), 4), np.int32)
+    kernels.fill_slots(chains.ends, chains.sides, slots)
     return slots
 
 
