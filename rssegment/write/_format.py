@@ -4,34 +4,21 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from typing import Any, TypeVar, cast
-
-import numba
 import numpy as np
 from numpy.typing import NDArray
+
+from rssegment.write._compile import inlined, kernel
 
 __all__ = ["BYTES_PER_POINT", "format_coordinates"]
 
 Bytes = NDArray[np.uint8]
 Int64 = NDArray[np.int64]
-Function = TypeVar("Function", bound=Callable[..., Any])
 
 BYTES_PER_POINT = 48  # "[-180.123456789,-90.123456789]," and room for pixel coordinates
 _COMMA, _MINUS, _POINT, _ZERO, _OPEN, _CLOSE = 44, 45, 46, 48, 91, 93
 
 
-def _inlined(function: Function) -> Function:
-    return cast(Function, numba.njit(function, nogil=True, error_model="numpy"))
-
-
-def _kernel(signature: str) -> Callable[[Function], Function]:
-    return cast(
-        Callable[[Function], Function], numba.njit(signature, cache=True, nogil=True, error_model="numpy")
-    )
-
-
-@_inlined
+@inlined
 def _number(out: Bytes, place: int, value: int, decimals: int, digits: Bytes) -> int:
     """Writes ``value / 10**decimals`` without trailing zeros."""
     if value < 0:
@@ -55,7 +42,7 @@ def _number(out: Bytes, place: int, value: int, decimals: int, digits: Bytes) ->
     return place
 
 
-@_kernel("void(int64[:, ::1], int64[::1], int64[::1], int64[::1], int64, uint8[::1], int64[::1])")
+@kernel("void(int64[:, ::1], int64[::1], int64[::1], int64[::1], int64, uint8[::1], int64[::1])")
 def format_coordinates(
     points: Int64, rings: Int64, polygons: Int64, features: Int64, decimals: int, out: Bytes, ends: Int64
 ) -> None:
@@ -68,7 +55,7 @@ def format_coordinates(
     place = 0
     ends[0] = 0
     for f in range(features.size - 1):
-        several = features[f + 1] - features[f] > 1
+        several = features[f + 1] - features[f] != 1  # none at all is an empty MultiPolygon
         if several:
             out[place] = _OPEN
             place += 1

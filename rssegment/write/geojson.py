@@ -3,21 +3,19 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator
 from pathlib import Path
-from typing import Any, BinaryIO
+from typing import BinaryIO
 
 import numpy as np
-from numpy.typing import NDArray
+import pyarrow as pa
+import pyarrow.compute as pc
 
-from rssegment.errors import InputError
-from rssegment.write.lonlat import Coordinates, lonlat_coordinates, plain_coordinates
+from rssegment.write.features import Chunk, Features, Layer, chunks_of
 
-__all__ = ["Features", "write_geojson"]
+__all__ = ["Features", "write_collection", "write_geojson", "write_lines"]
 
-Features = tuple[NDArray[np.object_], Mapping[str, NDArray[Any]]]
-"""(F,) shapely Polygons or MultiPolygons in the scene's CRS, and columns of (F,) values: text, whole numbers, decimal
-numbers (NaN is null) or truth values."""
+_TEXT = pa.large_string()
 
 
 def write_geojson(
@@ -35,83 +33,84 @@ def write_geojson(
     InputError
         A geometry is not a polygon, columns differ in length, or coordinates are outside what the CRS can express.
     """
+    chunks = chunks_of(features, Layer(crs, pixel))
     if isinstance(path, str | Path):
         with Path(path).open("wb") as file:
-            return _write(file, features, crs, pixel)
-    return _write(path, features, crs, pixel)
+            return write_collection(file, chunks)
+    return write_collection(path, chunks)
 
 
-def _write(file: BinaryIO, features: Iterable[Features], crs: str | None, pixel: float) -> int:
+def write_collection(file: BinaryIO, chunks: Iterator[Chunk]) -> int:
+    """Writes a FeatureCollection, one feature a line; returns the number of features."""
     count = 0
     file.write(b'{"type":"FeatureCollection","features":[')
-    for polygons, columns in features:
-        if not len(polygons):
-            continue
-        _check(polygons, columns)
-        file.write(b",\n" if count else b"\n")
-        place = plain_coordinates(polygons) if crs is None else lonlat_coordinates(polygons, crs, pixel)
-        file.write(b",\n".join(_lines(place, columns)))
-        count += len(polygons)
+    for chunk in chunks:
+        text = memoryview(_text(chunk, ",\n", ""))
+        file.write(text if count else text[1:])  # no comma before the first
+        count += len(chunk)
     file.write(b"\n]}\n")
     return count
 
 
-def _check(polygons: NDArray[np.object_], columns: Mapping[str, NDArray[Any]]) -> None:
-    import shapely
-
-    kinds = shapely.get_type_id(polygons)
-    wrong = ~np.isin(kinds, [shapely.GeometryType.POLYGON, shapely.GeometryType.MULTIPOLYGON])
-    if wrong.any() or shapely.is_empty(polygons).any():
-        raise InputError("only polygons that are not empty can be written")
-    for name, values in columns.items():
-        if len(values) != len(polygons):
-            raise InputError(f"column {name!r} has {len(values)} values for {len(polygons)} polygons")
+def write_lines(file: BinaryIO, chunks: Iterator[Chunk]) -> int:
+    """Writes one feature a line, each ended by a newline and nothing else; returns the number of features."""
+    count = 0
+    for chunk in chunks:
+        file.write(_text(chunk, "", "\n"))
+        count += len(chunk)
+    return count
 
 
-def _lines(place: Coordinates, columns: Mapping[str, NDArray[Any]]) -> list[bytes]:
-    """One GeoJSON feature each."""
+def _text(chunk: Chunk, before: str, after: str) -> pa.Buffer:
+    """All features of ``chunk`` in GeoJSON, with texts between them. No Python object a feature."""
     from rssegment.write._format import BYTES_PER_POINT, format_coordinates
 
+    place = chunk.lonlat
     size = BYTES_PER_POINT * len(place.points) + 4 * (
         place.rings.size + place.polygons.size + place.features.size
     )
-    text, ends = np.empty(size, np.uint8), np.empty(place.features.size, np.int64)
-    format_coordinates(place.points, place.rings, place.polygons, place.features, place.decimals, text, ends)
-    coordinates = text[: ends[-1]].tobytes()
-    kinds = np.where(np.diff(place.features) > 1, b"MultiPolygon", b"Polygon").tolist()
-    bounds = ends.tolist()
-    return [
-        b'{"type":"Feature","properties":{%b},"geometry":{"type":"%b","coordinates":%b}}'
-        % (properties, kind, coordinates[start:stop])
-        for properties, kind, start, stop in zip(
-            _properties(columns, len(kinds)), kinds, bounds, bounds[1:], strict=False
-        )
-    ]
+    out, ends = np.empty(size, np.uint8), np.empty(place.features.size, np.int64)
+    format_coordinates(place.points, place.rings, place.polygons, place.features, place.decimals, out, ends)
+    coordinates = pa.Array.from_buffers(
+        _TEXT, len(chunk), [None, pa.py_buffer(ends), pa.py_buffer(out[: ends[-1]])]
+    )
+    several = pa.array(np.diff(place.features) != 1)
+    middle = pc.if_else(several, _constant(_MIDDLE % "MultiPolygon"), _constant(_MIDDLE % "Polygon"))
+    parts = [*_properties(chunk, before + _START), middle, coordinates, _constant("}}" + after)]
+    joined = pc.binary_join_element_wise(*parts, _constant(""))
+    _, offsets, data = joined.buffers()
+    first, last = np.frombuffer(offsets, np.int64)[[joined.offset, joined.offset + len(joined)]]
+    return data[first:last]
 
 
-def _properties(columns: Mapping[str, NDArray[Any]], n: int) -> list[bytes]:
-    """The inside of each feature's ``properties``, keys in the order of ``columns``."""
-    if not columns:
-        return [b""] * n
-    keys = [json.dumps(name, ensure_ascii=False) + ":" for name in columns]
-    texts = [
-        [key + value for value in _texts(values)] for key, values in zip(keys, columns.values(), strict=True)
-    ]
-    return [",".join(row).encode() for row in zip(*texts, strict=True)]
+_START = '{"type":"Feature","properties":{'
+_MIDDLE = '},"geometry":{"type":"%s","coordinates":'
 
 
-def _texts(values: NDArray[Any]) -> list[str]:
-    """Each value as JSON."""
-    kind = np.asarray(values).dtype.kind
-    if kind in "iu":
-        return list(map(str, values.tolist()))
-    if kind == "f":
-        finite = np.isfinite(values).tolist()
-        return [
-            repr(value) if known else "null" for value, known in zip(values.tolist(), finite, strict=True)
-        ]
-    written: dict[Any, str] = {}
-    for value in values.tolist():
-        if value not in written:
-            written[value] = json.dumps(value, ensure_ascii=False)
-    return [written[value] for value in values.tolist()]
+def _constant(text: str) -> pa.Scalar:
+    return pa.scalar(text, _TEXT)
+
+
+def _properties(chunk: Chunk, before: str) -> Iterator[pa.Scalar | pa.Array]:
+    """What goes before ``}`` of the properties: keys and values in turn, keys in the order of the columns."""
+    if not chunk.schema:
+        yield _constant(before)
+    for k, (name, values) in enumerate(chunk.arrow.items()):
+        key = json.dumps(name, ensure_ascii=False) + ":"
+        yield _constant((before if k == 0 else ",") + key)
+        yield pc.fill_null(_json_of(values), "null")
+
+
+def _json_of(values: pa.Array) -> pa.Array:
+    """Each value as JSON; null stays null."""
+    if pa.types.is_string(values.type):
+        texts = values.dictionary_encode()
+        written = [json.dumps(text, ensure_ascii=False) for text in texts.dictionary.to_pylist()]
+        return pa.array(written, _TEXT).take(texts.indices)
+    texts = values.cast(_TEXT)
+    if pa.types.is_floating(values.type):
+        whole = pc.invert(
+            pc.match_substring_regex(texts, "[.e]")
+        )  # readers guess a column's type by its look
+        texts = pc.if_else(whole, pc.binary_join_element_wise(texts, _constant(".0"), _constant("")), texts)
+    return texts

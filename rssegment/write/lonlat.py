@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 from pyproj import CRS
 
 from rssegment.geodesy import LonLatRings, to_lonlat
+from rssegment.write.features import Rings
 
 __all__ = ["Coordinates", "decimals_for", "lonlat_coordinates", "plain_coordinates"]
 
@@ -39,31 +40,30 @@ def decimals_for(crs: str, pixel: float) -> int:
     return min(9, max(7, math.ceil(-math.log10(degrees / 100))))
 
 
-def plain_coordinates(polygons: NDArray[np.object_]) -> Coordinates:
-    """The polygons' own coordinates to a thousandth."""
-    parts, owner = _oriented_parts(polygons)
-    return _gathered(parts, owner, len(polygons), 10**PLAIN_DECIMALS, PLAIN_DECIMALS)
+def plain_coordinates(rings: Rings) -> Coordinates:
+    """The rings' own coordinates to a thousandth."""
+    points = np.rint(rings.xy * 10**PLAIN_DECIMALS).astype(np.int64)
+    return Coordinates(points, rings.rings, rings.polygons, rings.features, PLAIN_DECIMALS)
 
 
-def lonlat_coordinates(polygons: NDArray[np.object_], crs: str, pixel: float) -> Coordinates:
-    """Longitude and latitude of ``polygons`` (F,) in ``crs``, whose pixels have sides of ``pixel`` CRS units.
+def lonlat_coordinates(shape: Rings, crs: str, pixel: float) -> Coordinates:
+    """Longitude and latitude of oriented rings in ``crs``, whose pixels have sides of ``pixel`` CRS units.
 
     Every vertex goes where it would go in any other polygon, so neighbours keep sharing their vertices.
     """
     decimals = decimals_for(crs, pixel)
     unit = 10**decimals
-    parts, owner = _oriented_parts(polygons)
-    _, xy, (ring_offsets, part_offsets) = shapely.to_ragged_array(parts, include_z=False)
-    rings = to_lonlat(xy, ring_offsets.astype(np.int64), crs, pixel)
-    part_offsets = part_offsets.astype(np.int64)
-    points = np.rint(np.column_stack([rings.lon, rings.lat]) * unit).astype(np.int64)
+    rings = to_lonlat(shape.xy, shape.rings, crs, pixel)
+    part_offsets = shape.polygons
+    owner = np.repeat(np.arange(len(shape)), np.diff(shape.features))
+    points = np.empty((rings.lon.size, 2), np.int64)
+    points[:, 0], points[:, 1] = np.rint(rings.lon * unit), np.rint(rings.lat * unit)
     across = _shift_into_range(points, rings, 180 * unit)
-    ring_owner = np.repeat(np.arange(len(parts)), np.diff(part_offsets))
+    ring_owner = np.repeat(np.arange(owner.size), np.diff(part_offsets))
     cut = np.unique(ring_owner[across])
     if not cut.size:
-        features = np.searchsorted(owner, np.arange(len(polygons) + 1))
-        return Coordinates(points, rings.offsets, part_offsets, features, decimals)
-    whole = np.flatnonzero(~np.isin(np.arange(len(parts)), cut))
+        return Coordinates(points, rings.offsets, part_offsets, shape.features, decimals)
+    whole = np.flatnonzero(~np.isin(np.arange(owner.size), cut))
     pieces, piece_owner = [], []
     for part in cut:
         span = range(part_offsets[part], part_offsets[part + 1])
@@ -77,17 +77,12 @@ def lonlat_coordinates(polygons: NDArray[np.object_], crs: str, pixel: float) ->
     everything = np.concatenate([kept, np.array(pieces, object)])
     owners = np.concatenate([owner[whole], np.array(piece_owner, np.int64)])
     order = np.argsort(owners, kind="stable")
-    return _gathered(everything[order], owners[order], len(polygons), 1, decimals)
+    return _gathered(everything[order], owners[order], len(shape), decimals)
 
 
-def _oriented_parts(polygons: NDArray[np.object_]) -> tuple[NDArray[np.object_], Int64]:
-    parts, owner = shapely.get_parts(shapely.orient_polygons(polygons), return_index=True)
-    return parts, owner.astype(np.int64)
-
-
-def _gathered(parts: NDArray[np.object_], owner: Int64, n: int, unit: int, decimals: int) -> Coordinates:
+def _gathered(parts: NDArray[np.object_], owner: Int64, n: int, decimals: int) -> Coordinates:
     _, xy, (rings, polygons) = shapely.to_ragged_array(parts, include_z=False)
-    points = np.rint(xy * unit).astype(np.int64)
+    points = np.rint(xy).astype(np.int64)
     features = np.searchsorted(owner, np.arange(n + 1))
     return Coordinates(points, rings.astype(np.int64), polygons.astype(np.int64), features, decimals)
 
