@@ -33,7 +33,7 @@ if TYPE_CHECKING:
     from rssegment.taxonomy import Taxonomy as Taxonomy
 
 _HOMES = {
-    "rssegment.config": ("SceneOptions", "Settings"),
+    "rssegment.config": ("PolygonOptions", "SceneOptions", "Settings"),
     "rssegment.errors": ("InputError", "RssegmentError", "RunError"),
     "rssegment.evaluation": ("Scores", "evaluate"),
     "rssegment.model": ("Bundle", "load_model"),
@@ -47,6 +47,7 @@ __all__ = [
     "Bundle",
     "InputError",
     "Plan",
+    "PolygonOptions",
     "Result",
     "RssegmentError",
     "RunError",

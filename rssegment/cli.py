@@ -35,6 +35,21 @@ Crs = Annotated[str | None, typer.Option(help="CRS, if the file has none: EPSG:3
 Rescale = Annotated[
     tuple[float, float] | None, typer.Option(metavar="LOW HIGH", help="Values to map to the model's range.")
 ]
+Connectivity = Annotated[int | None, typer.Option(help="4 (default) or 8: do diagonal pixels touch?")]
+MinArea = Annotated[
+    str | None, typer.Option(help="Regions below it go to a neighbour: 50 (m²), 20px.", metavar="AREA")
+]
+FillHoles = Annotated[str | None, typer.Option(help="Holes below it are filled: 50 (m²), 20px.", metavar="AREA")]
+Simplify = Annotated[
+    str | None, typer.Option(help="Tolerance of outlines: 2 (metres), 1.5px.", metavar="LENGTH")
+]
+Method = Annotated[
+    str | None, typer.Option(help="How outlines are simplified: 'vw' (Visvalingam, default) or 'dp'.")
+]
+Smooth = Annotated[int | None, typer.Option(help="Rounds of corner cutting, 0 to 3.")]
+Levels = Annotated[
+    str | None, typer.Option(help="Levels of the taxonomy, a layer of polygons each: '1,2' or 'all'.")
+]
 
 
 def _example(text: str) -> str:
@@ -101,10 +116,19 @@ def segment(
     device: Annotated[
         str | None, typer.Option(help="cpu, cuda, cuda:1 ... (default: what is there).")
     ] = None,
-    connectivity: Annotated[
-        int | None, typer.Option(help="4 (default) or 8: do diagonal pixels touch?")
+    connectivity: Connectivity = None,
+    min_area: MinArea = None,
+    fill_holes: FillHoles = None,
+    simplify: Simplify = None,
+    method: Method = None,
+    smooth: Smooth = None,
+    levels: Levels = None,
+    formats: Annotated[
+        list[str] | None,
+        typer.Option(
+            "--format", help="geojson (default), geojsonseq, parquet, flatgeobuf, gpkg, pmtiles, shp; may be repeated."
+        ),
     ] = None,
-    formats: Annotated[list[str] | None, typer.Option("--format", help="Vector format: geojson.")] = None,
     workers: Annotated[
         str | None, typer.Option(help="Processes here: a number or 'auto'; 0: this one.")
     ] = None,
@@ -125,10 +149,10 @@ def segment(
         "batch": batch,
         "device": device,
         "grid": grid,
-        "connectivity": connectivity,
         "formats": formats and tuple(formats),
         "workers": workers and _count(workers),
         "memory": memory and _bytes(memory),
+        **_polygon_choices(connectivity, min_area, fill_holes, simplify, method, smooth, levels),
     }
     scene_given = {
         "bands": bands and tuple(_band(name) for name in bands.split(",")),
@@ -160,31 +184,43 @@ def segment(
     return _emit(result.as_dict(), str(result), quiet, as_json)
 
 
-@app.command(epilog=_example("rssegment vectorize labels.tif regions.geojson --taxonomy flair"))
+@app.command(epilog=_example("rssegment vectorize labels.tif regions.gpkg --simplify 1.5px --min-area 50"))
 def vectorize(
     labels: Annotated[Path, typer.Argument(help="A raster of class codes, one band.")],
-    out: Annotated[Path, typer.Argument(help="The file to write: regions.geojson.")],
+    out: Annotated[
+        list[Path],
+        typer.Argument(help="Files to write: .geojson .geojsonl .parquet .fgb .gpkg .pmtiles .shp"),
+    ],
     taxonomy: Annotated[str | None, typer.Option(help="The classes: a taxonomy's file or name.")] = None,
     confidence: Annotated[Path | None, typer.Option(help="Confidence raster on the same grid.")] = None,
-    connectivity: Annotated[int, typer.Option(help="4 or 8: do diagonal pixels touch?")] = 4,
+    margin: Annotated[Path | None, typer.Option(help="Margin raster on the same grid.")] = None,
+    connectivity: Connectivity = None,
+    min_area: MinArea = None,
+    fill_holes: FillHoles = None,
+    simplify: Simplify = None,
+    method: Method = None,
+    smooth: Smooth = None,
+    levels: Levels = None,
     nodata: Nodata = None,
     block: Annotated[int, typer.Option(help="Side of a block, px; never changes the result.", min=16)] = 2048,
     overwrite: Overwrite = False,
     quiet: Quiet = False,
     as_json: Json = False,
 ) -> None:
-    """Turn any label raster into polygons."""
+    """Turn any label raster into polygons, in one format or several at once."""
+    choices = _polygon_choices(connectivity, min_area, fill_holes, simplify, method, smooth, levels)
     with reporter(quiet or as_json) as report:
         result = rs.vectorize(
             labels,
             out,
             taxonomy=taxonomy,
             confidence=confidence,
-            connectivity=connectivity,
+            margin=margin,
             nodata=nodata,
             block=block,
             overwrite=overwrite,
             progress=report.progress,
+            **{name: value for name, value in choices.items() if value is not None},
         )
     _emit(result.as_dict(), str(result), quiet, as_json)
 
@@ -276,6 +312,27 @@ def _settings(path: Path | None, given: dict[str, Any], scene_given: dict[str, A
         k: v for k, v in scene_given.items() if v is not None
     }
     return rs.Settings(**values | {"scene": rs.SceneOptions(**scene)})
+
+
+def _polygon_choices(
+    connectivity: int | None,
+    min_area: str | None,
+    fill_holes: str | None,
+    simplify: str | None,
+    method: str | None,
+    smooth: int | None,
+    levels: str | None,
+) -> dict[str, Any]:
+    chosen = levels if levels is None or levels == "all" else tuple(_number(k, "--levels") for k in levels.split(","))
+    return {
+        "connectivity": connectivity,
+        "min_area": min_area,
+        "fill_holes": fill_holes,
+        "simplify": simplify,
+        "method": method,
+        "smooth": smooth,
+        "levels": chosen,
+    }
 
 
 def _block(text: str | None) -> int | str | None:

@@ -3,7 +3,7 @@
 from rssegment.run.facts import inspect
 from rssegment.run.pipeline import plan, segment
 from rssegment.run.planning import Plan
-from rssegment.run.polygons import VectorResult, vectorize
 from rssegment.run.products import Result
+from rssegment.run.vectors import VectorResult, vectorize
 
 __all__ = ["Plan", "Result", "VectorResult", "inspect", "plan", "segment", "vectorize"]

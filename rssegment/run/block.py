@@ -8,7 +8,6 @@ from contextlib import contextmanager
 from dataclasses import dataclass, field
 
 import numpy as np
-from numpy.typing import NDArray
 
 from rssegment.decode import decide_leaf, quantize_confidence
 from rssegment.grid import Block, Box
@@ -21,7 +20,7 @@ from rssegment.predict import (
 )
 from rssegment.run.planning import Plan
 from rssegment.run.store import BlockResult, Store
-from rssegment.vector import trace_block
+from rssegment.run.traces import LabelBlock
 
 __all__ = ["run_block"]
 
@@ -45,24 +44,24 @@ def run_block(plan: Plan, block: Block) -> BlockResult:
 
 def _segment(plan: Plan, block: Block, store: Store, clock: _Clock) -> BlockResult:
     with clock.stage("predict"):
-        labels, confidence = _classify(plan, block.core)
+        pixels = _classify(plan, block.core)
     with clock.stage("trace"):
-        trace = trace_block(labels, block.core, plan.settings.connectivity, confidence)
+        piece = plan.traces.piece((0, *block.index), pixels)
     with clock.stage("store"):
-        sizes = store.save(plan, block, labels, confidence, trace)
-    return BlockResult(block.name, "done", int(np.count_nonzero(labels)), clock.seconds, sizes)
+        sizes = store.save(plan, block, pixels, piece)
+    return BlockResult(block.name, "done", int(np.count_nonzero(pixels.labels)), clock.seconds, sizes)
 
 
-def _classify(plan: Plan, core: Box) -> tuple[NDArray[np.uint16], NDArray[np.uint8]]:
-    """Class codes (H, W), 0 no data, and confidence (H, W) in 1/254, 255 no data."""
+def _classify(plan: Plan, core: Box) -> LabelBlock:
     labels = np.zeros(core.shape, np.uint16)
-    confidence = np.full(core.shape, 255, np.uint8)
+    confidence, margin = (np.full(core.shape, 255, np.uint8) for _ in range(2))
     for strip in _strips(plan, core):
         decision = decide_leaf(strip.probabilities, plan.taxonomy, strip.valid)
         place = strip.box.relative_to(core).slices
         labels[place] = decision.codes
         confidence[place] = quantize_confidence(decision.confidence, strip.valid)
-    return labels, confidence
+        margin[place] = quantize_confidence(decision.margin, strip.valid)
+    return LabelBlock(labels, confidence, margin)
 
 
 def _strips(plan: Plan, core: Box) -> Iterator[Strip]:

@@ -19,11 +19,15 @@ from rssegment.grid import BlockGrid, Box, PatchLattice
 from rssegment.model import Bundle, ModelSpec, SceneFacts, check_scene
 from rssegment.predict import default_batch, model_core, resolve_device
 from rssegment.run.resources import Cluster, Demand, Resources, choose
+from rssegment.run.traces import Traces, check_polygons, traces_of
 from rssegment.scene import Pixels, Scene
 from rssegment.taxonomy import Taxonomy
 from rssegment.write.rasters import RasterKind, label_kind
+from rssegment.write.vectors import FORMATS
 
 __all__ = ["Plan", "facts_of", "make_plan"]
+
+POLYGONS = ("connectivity", "min_area", "fill_holes", "simplify", "method", "smooth", "levels")
 
 
 @dataclass(frozen=True)
@@ -53,7 +57,7 @@ class Plan:
     @property
     def products(self) -> dict[str, Path]:
         """The files that the run ends with, by what they hold."""
-        regions = {name: self.out / f"regions.{name}" for name in self.settings.formats}
+        regions = {name: self.out / f"regions{FORMATS[name].suffixes[0]}" for name in self.settings.formats}
         names = {
             "labels": "labels.tif",
             "confidence": "confidence.tif",
@@ -91,6 +95,18 @@ class Plan:
     @cached_property
     def blocks(self) -> BlockGrid:
         return BlockGrid(_shape(self.geobox), self.resources.block)
+
+    @cached_property
+    def traces(self) -> Traces:
+        """The pieces that the blocks leave: those to be cleaned, where cleaning is asked for."""
+        return traces_of(
+            self.parts, self.blocks, self.geobox, self.taxonomy, self.settings, raw=self.settings.cleans
+        )
+
+    @property
+    def parts(self) -> Path:
+        """The folder of the block parts of this very plan."""
+        return self.work / f"{self.fingerprint[:16]}-{self.resources.block}"
 
     @cached_property
     def lattice(self) -> PatchLattice:
@@ -133,7 +149,7 @@ class Plan:
     def fingerprint(self) -> str:
         """Identifies the result: the same for the same scene, model and settings, whatever runs it."""
         settings = self.settings.model_dump(
-            include={"overlap", "window", "batch", "grid", "connectivity", "scene"}, mode="json"
+            include={"overlap", "window", "batch", "grid", "scene", *POLYGONS}, mode="json"
         )
         facts = {
             "versions": {name: version(name) for name in ("rssegment", "torch", "rasterio")},
@@ -252,6 +268,7 @@ def make_plan(
         notes=(*scene.warnings, *fit.notes),
     )
     _ = plan.lattice, plan.blocks  # what they refuse is refused here, not in every block
+    check_polygons(plan.geobox, plan.taxonomy, settings)
     return plan
 
 

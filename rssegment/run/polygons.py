@@ -1,182 +1,145 @@
-"""Any label raster to polygons."""
+"""A class map to polygons: trace its blocks, join them, clean, simplify, and write what comes out as it comes."""
 
 from __future__ import annotations
 
 import os
-import time
-from collections.abc import Iterable
-from concurrent.futures import ThreadPoolExecutor
-from dataclasses import asdict, dataclass, replace
+from collections import deque
+from collections.abc import Callable, Iterable, Iterator
+from concurrent.futures import Future, ThreadPoolExecutor
+from contextlib import contextmanager
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 from odc.geo.geobox import GeoBox
 
-from rssegment.errors import InputError, OutputError, SceneError
-from rssegment.grid import Block, BlockGrid
+from rssegment.config import PolygonOptions
+from rssegment.grid import BlockGrid
 from rssegment.run.progress import Progress
 from rssegment.run.regions import write_regions
-from rssegment.scene import LabelRaster
-from rssegment.taxonomy import Node, Taxonomy
-from rssegment.vector import BlockTrace, join, trace_block
+from rssegment.run.traces import ClassTree, Source, Traces, limits_of, traces_of
+from rssegment.vector.adjacency import Limits, cleaned, finest_codes
+from rssegment.vector.trace import recoded
+from rssegment.vector.tree import Node
+from rssegment.write.atomic import staged
 
-__all__ = ["VectorResult", "vectorize"]
+__all__ = ["ClassMap", "Each", "make_polygons", "threads"]
 
-SUFFIXES = {".geojson": "geojson", ".json": "geojson"}
-WARNING = "the raster has no CRS: coordinates are pixels (col, row), and areas are unknown"
-
-
-@dataclass(frozen=True)
-class VectorResult:
-    """What was written: the file, how many regions, pixels and square metres per class, seconds, warnings."""
-
-    path: Path
-    counts: dict[str, Any]
-    seconds: float
-    warnings: tuple[str, ...] = ()
-
-    def as_dict(self) -> dict[str, Any]:
-        return asdict(self) | {"path": str(self.path), "warnings": list(self.warnings)}
-
-    def __str__(self) -> str:
-        lines = [f"{self.counts['regions']} regions in {self.seconds:.1f} s: {self.path}"]
-        return "\n".join([*lines, *(f"warning: {text}" for text in self.warnings)])
+Each = Callable[[Callable[[Node], None], Iterable[Node]], Iterator[Node]]
+"""Calls a function for every node, side by side; gives the nodes as they are done."""
 
 
 @dataclass(frozen=True)
-class LabelClasses:
-    """Classes of a raster without taxonomy: one level, with the file's own names where it has them."""
+class ClassMap:
+    """What polygons are made of. ``values`` (n,): the class of each label where they differ."""
 
-    by_code: dict[int, Node]
-
-    @property
-    def nodes(self) -> tuple[Node, ...]:
-        return tuple(self.by_code.values())
-
-    @classmethod
-    def of(cls, raster: LabelRaster) -> LabelClasses:
-        names = {code: raster.names.get(code) or f"class {code}" for code in raster.codes}
-        color = raster.colors
-        return cls(
-            {
-                code: Node(
-                    code=code,
-                    name=name,
-                    color=color.get(code, (128, 128, 128)),
-                    level=1,
-                    parent=None,
-                    path=(name,),
-                )
-                for code, name in names.items()
-            }
-        )
-
-    def node(self, key: int) -> Node:
-        return self.by_code[key]
+    source: Source
+    grid: BlockGrid
+    geobox: GeoBox
+    classes: ClassTree
+    values: NDArray[np.int64] | None = None
 
 
-def vectorize(
-    labels: str | Path,
-    out: str | Path,
-    *,
-    taxonomy: Taxonomy | str | Path | None = None,
-    confidence: str | Path | None = None,
-    connectivity: int = 4,
-    nodata: float | None = None,
-    block: int = 2048,
-    overwrite: bool = False,
+def make_polygons(
+    job: ClassMap,
+    options: PolygonOptions,
+    folder: Path,
+    paths: dict[str, Path],
+    each: Each,
     progress: Progress | None = None,
-) -> VectorResult:
-    """Writes each connected region of one class in the raster ``labels`` as a polygon to ``out`` (``.geojson``).
+    *,
+    traced: bool = False,
+) -> dict[str, Any]:
+    """Writes the polygons of ``job`` to ``paths``, by format; returns counts. Pieces are kept in ``folder`` meanwhile.
 
-    Regions are exact over block edges: the result does not depend on ``block`` (px). Pixels are connected over their
-    edges (``connectivity`` 4), or over corners too (8). Value 0 is no data, unless the file or ``nodata`` names
-    another. ``confidence`` is a raster on the same grid as :func:`segment` writes it. Without a CRS, coordinates
-    are pixels and the result says so.
-
-    Raises
-    ------
-    InputError
-        Not a label raster; a class that the taxonomy lacks; a confidence raster on another grid.
-    OutputError
-        ``out`` exists, can't be written, or has an unknown suffix.
+    ``traced``: the first traces are there already. Memory grows with a row of blocks, and with what reaches the blocks'
+    borders, not with the scene.
     """
-    start = time.perf_counter()
-    path = _checked_out(Path(out), overwrite)
-    if connectivity not in (4, 8):
-        raise InputError(f"connectivity is {connectivity}; expected 4 (edges) or 8 (edges and corners)")
-    raster = LabelRaster.open(labels, nodata)
-    classes = _classes(taxonomy, raster)
-    sureness = None if confidence is None else _confidence(confidence, raster)
-    traces = _trace(raster, sureness, connectivity, BlockGrid(raster.shape, block), progress)
-    regions = join(traces, connectivity)
-    regions = replace(regions, code=np.array((0, *raster.codes), np.int64)[regions.code])
-    geobox = (
-        raster.geobox if raster.georeferenced else GeoBox(raster.shape, raster.geobox.affine.identity(), None)
-    )
-    counts = write_regions(regions, geobox, classes, {SUFFIXES[path.suffix.lower()]: path})
-    warnings = () if raster.georeferenced else (WARNING,)
-    return VectorResult(path, counts, round(time.perf_counter() - start, 3), warnings)
-
-
-def _checked_out(path: Path, overwrite: bool) -> Path:
-    if path.suffix.lower() not in SUFFIXES:
-        raise OutputError(f"{path} has the suffix {path.suffix!r}; expected one of {', '.join(SUFFIXES)}")
-    if path.is_dir():
-        raise OutputError(f"{path} is a folder; give the file to write")
-    if not path.parent.is_dir():
-        raise OutputError(f"can't write {path}: there is no folder {path.parent}; make it first")
-    if path.exists() and not overwrite:
-        raise OutputError(f"{path} exists already; use --overwrite to replace it, or choose another name")
-    return path
-
-
-def _classes(taxonomy: Taxonomy | str | Path | None, raster: LabelRaster) -> Taxonomy | LabelClasses:
-    if taxonomy is None:
-        return LabelClasses.of(raster)
-    tree = taxonomy if isinstance(taxonomy, Taxonomy) else Taxonomy.load(taxonomy)
-    known = {node.code for node in tree.nodes}
-    lacking = [code for code in raster.codes if code not in known]
-    if lacking:
-        shown = ", ".join(map(str, lacking[:10])) + (", ..." if len(lacking) > 10 else "")
-        raise InputError(
-            f"{raster.path} holds {shown}, which taxonomy {tree.name!r} lacks; add these codes to it, or name the one "
-            "that means no data by --nodata"
-        )
-    return tree
-
-
-def _confidence(path: str | Path, raster: LabelRaster) -> LabelRaster:
-    other = LabelRaster.of_bytes(path)
-    if other.geobox != raster.geobox:
-        raise SceneError(
-            f"{path} and {raster.path} are on different grids ({other.geobox} and {raster.geobox})"
-        )
-    return other
+    limits = limits_of(options, job.geobox)
+    traces = traces_of(folder, job.grid, job.geobox, job.classes, options, raw=options.cleans)
+    if not traced:
+        _trace(traces, each, progress, "trace", lambda node: _trace_one(traces, job.source, node))
+    _knit(traces, each)
+    if options.cleans:
+        final = traces_of(folder, job.grid, job.geobox, job.classes, options, raw=False)
+        _recode(traces, limits)
+        _trace(final, each, progress, "clean", lambda node: _trace_cleaned(final, traces, job.source, node))
+        _knit(final, each)
+        traces = final
+    return write_regions(traces.coverage(), job.geobox, job.classes, paths, job.values)
 
 
 def _trace(
-    raster: LabelRaster,
-    sureness: LabelRaster | None,
-    connectivity: int,
-    grid: BlockGrid,
-    progress: Progress | None,
-) -> list[BlockTrace]:
-    """Traces of all blocks, on threads: the kernels release the GIL."""
-
-    def one(block: Block) -> BlockTrace:
-        values = None if sureness is None else sureness.read_values(block.core).astype(np.uint8)
-        return trace_block(raster.read(block.core), block.core, connectivity, values)
-
-    with ThreadPoolExecutor(os.cpu_count()) as pool:
-        return list(_counted(pool.map(one, grid), len(grid), progress))
-
-
-def _counted(traces: Iterable[BlockTrace], total: int, progress: Progress | None) -> Iterable[BlockTrace]:
-    pixels = 0
-    for count, trace in enumerate(traces, 1):
-        pixels += trace.core.size
+    traces: Traces, each: Each, progress: Progress | None, stage: str, task: Callable[[Node], None]
+) -> None:
+    traces.create()
+    nodes, pixels = list(traces.tree.level(0)), 0
+    for count, node in enumerate(each(task, nodes), 1):
+        pixels += traces.tree.box(node).size
         if progress:
-            progress("trace", count, total, pixels)
-        yield trace
+            progress(stage, count, len(nodes), pixels)
+
+
+def _trace_one(traces: Traces, source: Source, node: Node) -> None:
+    traces.save(node, traces.piece(node, source.read(traces.tree.box(node))))
+
+
+def _trace_cleaned(final: Traces, raw: Traces, source: Source, node: Node) -> None:
+    core = final.tree.box(node)
+    block = source.read(core)
+    path = _codes_path(raw, node)
+    if path.exists():
+        block = replace(block, labels=recoded(block.labels, core, np.load(path)))
+    final.save(node, final.piece(node, block))
+
+
+def _knit(traces: Traces, each: Each) -> None:
+    for level in range(1, len(traces.tree.shapes)):
+        deque(each(traces.knit, traces.tree.level(level)), maxlen=0)
+
+
+def _recode(raw: Traces, limits: Limits) -> None:
+    """Leaves a file with the new codes of its regions beside the piece of each block that cleaning changes."""
+    coverage = raw.coverage()
+    recoding = cleaned(coverage, limits)
+    for node in raw.tree.level(0):
+        path = _codes_path(raw, node)
+        path.unlink(missing_ok=True)  # of an earlier attempt, when more blocks were missing
+        if recoding.keys.size:
+            piece, final = coverage.piece(node)
+            codes = finest_codes(piece, final, coverage.layers[0].regions, recoding)
+            if not np.array_equal(codes, piece.tables[-1].code):
+                with staged(path) as temporary:
+                    np.save(temporary, codes)
+
+
+def _codes_path(raw: Traces, node: Node) -> Path:
+    return raw.path(node).with_suffix(".npy")
+
+
+@contextmanager
+def threads(count: int | None = None) -> Iterator[Each]:
+    """Works side by side on threads of this process: the kernels release the interpreter's lock."""
+    workers = count or os.cpu_count() or 1
+    with ThreadPoolExecutor(workers, thread_name_prefix="polygons") as pool:
+
+        def each(task: Callable[[Node], None], nodes: Iterable[Node]) -> Iterator[Node]:
+            waiting: deque[tuple[Node, Future[None]]] = deque()
+            try:
+                for node in nodes:
+                    waiting.append((node, pool.submit(task, node)))
+                    if len(waiting) > 2 * workers:
+                        done, future = waiting.popleft()
+                        future.result()
+                        yield done
+                while waiting:
+                    done, future = waiting.popleft()
+                    future.result()
+                    yield done
+            finally:
+                for _, future in waiting:
+                    future.cancel()
+
+        yield each

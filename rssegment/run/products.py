@@ -19,10 +19,10 @@ import shapely
 from rssegment.errors import OutputError
 from rssegment.grid import Block, Box
 from rssegment.run.planning import Plan
+from rssegment.run.polygons import ClassMap, make_polygons, threads
 from rssegment.run.progress import Progress
-from rssegment.run.regions import pixel_size, write_regions
-from rssegment.run.store import BlockResult, Store, read_json
-from rssegment.vector import BlockTrace, join
+from rssegment.run.regions import pixel_size
+from rssegment.run.store import BlockResult, PartBlocks, Store, read_json
 from rssegment.write.atomic import staged, write_bytes
 from rssegment.write.geojson import write_geojson
 from rssegment.write.rasters import confidence_kind, write_cog, write_vrt
@@ -126,11 +126,7 @@ def write_products(products: Products, progress: Progress | None = None) -> Resu
     with steps.step("confidence"):
         write_cog(confidence, paths["confidence"], confidence_kind())
     with steps.step("regions"):
-        traces = [BlockTrace.load(Store.of(plan).trace(block)) for block, _ in work.done]
-        regions = join(traces, plan.settings.connectivity)
-        counts = write_regions(
-            regions, plan.geobox, plan.taxonomy, {name: paths[name] for name in plan.settings.formats}
-        )
+        counts = _write_polygons(plan, work)
     counts = {"valid_pixels": sum(result.valid_pixels for _, result in work.done), **counts}
     counts["blocks"] = {"done": len(work.done), "empty": len(work.empty), "failed": len(work.failed)}
     seconds = steps.seconds | {"total": round(time.perf_counter() - products.clock, 3)}
@@ -147,6 +143,15 @@ def write_products(products: Products, progress: Progress | None = None) -> Resu
     )
     _write_record(products, result)
     return result
+
+
+def _write_polygons(plan: Plan, work: Work) -> dict[str, Any]:
+    done = frozenset(block.index for block, _ in work.done)
+    plan.traces.blank((0, *block.index) for block in plan.blocks if block.index not in done)
+    job = ClassMap(PartBlocks(Store.of(plan), plan.blocks, done), plan.blocks, plan.geobox, plan.taxonomy)
+    paths: dict[str, Path] = {name: plan.products[name] for name in plan.settings.formats}
+    with threads() as each:
+        return make_polygons(job, plan.settings, plan.parts, paths, each, traced=True)
 
 
 class _Steps:

@@ -1,60 +1,100 @@
-"""From joined regions to vector files and the counts that go with them."""
+"""From joined pieces to vector files and the counts that go with them, as a stream."""
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections import deque
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from concurrent.futures import Executor, Future, ThreadPoolExecutor
+from contextlib import ExitStack
+from dataclasses import replace
+from functools import partial
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any, TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
 from odc.geo.geobox import GeoBox
 
 from rssegment.errors import InputError
-from rssegment.taxonomy import Node
-from rssegment.vector import Regions
+from rssegment.run.traces import ClassTree
+from rssegment.vector import Coverage, Regions
 from rssegment.vector.attributes import attributes
 from rssegment.write.atomic import staged
-from rssegment.write.geojson import Features, write_geojson
+from rssegment.write.vectors import REGION_SCHEMA, Features, Layer, Rings, write_vectors
 
-__all__ = ["ClassTree", "pixel_size", "write_regions"]
+__all__ = ["pixel_size", "write_regions"]
 
 EARTH_M2 = 5.10065622e14  # surface of the WGS 84 ellipsoid
+_AT_WORK = 2  # bands, and chunks of features, that are made side by side
 
-
-class ClassTree(Protocol):
-    """What is asked of a taxonomy: a raster without one has a stand-in."""
-
-    @property
-    def nodes(self) -> tuple[Node, ...]: ...
-
-    def node(self, key: int) -> Node: ...
+In = TypeVar("In")
+Out = TypeVar("Out")
 
 
 def write_regions(
-    regions: Regions, geobox: GeoBox, taxonomy: ClassTree, paths: Mapping[str, Path]
+    coverage: Coverage,
+    geobox: GeoBox,
+    taxonomy: ClassTree,
+    paths: Mapping[str, Path],
+    values: NDArray[np.int64] | None = None,
 ) -> dict[str, Any]:
-    """Writes ``regions`` in each format of ``paths``, each file whole or not at all.
+    """Writes the regions of ``coverage`` in each format of ``paths`` in one pass, each file whole or not at all.
 
-    Returns counts: regions, and for each class present its regions, pixels and area (m², None without a CRS).
+    ``values`` (n,): the class code of each label, where they differ. Returns counts: regions, and for each class present
+    its regions, pixels and area (m², None without a CRS).
     """
-    tally = _Tally(taxonomy)
     crs = str(geobox.crs) if geobox.crs else None
-    for path in paths.values():
-        tally = _Tally(taxonomy)
-        with staged(path) as temporary:
-            write_geojson(temporary, _features(regions, geobox, taxonomy, tally), crs, pixel_size(geobox))
-            tally.check(crs)
+    tally = _Tally(taxonomy)
+    side = max(geobox.shape) * pixel_size(geobox)
+    layer = Layer(crs, pixel_size(geobox), schema=REGION_SCHEMA, side=side)
+    with ExitStack() as stack:
+        temporary = {name: stack.enter_context(staged(path)) for name, path in paths.items()}
+        with ThreadPoolExecutor(_AT_WORK) as pool:
+            make = _Maker(coverage, geobox, taxonomy, values)
+            write_vectors(temporary, (tally.counted(each) for each in make.features(pool)), layer)
+        tally.check(crs)
     return tally.counts()
 
 
-def _features(regions: Regions, geobox: GeoBox, taxonomy: ClassTree, tally: _Tally) -> Iterator[Features]:
-    """Chunks of polygons with their attributes; each is counted as it passes."""
-    crs = str(geobox.crs) if geobox.crs else None
-    for chunk in regions.chunks():
-        columns = attributes(chunk, taxonomy, geobox.affine, crs)
-        tally.add(columns)
-        yield chunk.to_shapely(geobox.affine), columns
+class _Maker:
+    """Features from a coverage, chunk by chunk, in the order of their ids."""
+
+    def __init__(
+        self, coverage: Coverage, geobox: GeoBox, taxonomy: ClassTree, values: NDArray[np.int64] | None
+    ) -> None:
+        self._coverage, self._taxonomy, self._values = coverage, taxonomy, values
+        self._affine = geobox.affine
+        self._crs = str(geobox.crs) if geobox.crs else None
+
+    def features(self, pool: Executor) -> Iterator[Features]:
+        for number, layer in enumerate(self._coverage.layers):
+            bands = _ordered(pool, partial(self._coverage.regions, number), range(self._coverage.bands))
+            chunks = (chunk for regions in bands for chunk in regions.chunks())
+            yield from _ordered(pool, partial(self._features, layer.level), chunks)
+
+    def _features(self, level: int | None, regions: Regions) -> Features:
+        if self._values is not None:
+            regions = replace(regions, code=self._values[regions.code])
+        columns = attributes(regions, self._taxonomy, self._affine, self._crs, level=level)
+        rings = Rings(
+            regions.world(self._affine), regions.corner_offsets, regions.ring_offsets, regions.part_offsets
+        )
+        return rings, columns
+
+
+def _ordered(pool: Executor, function: Callable[[In], Out], items: Iterable[In]) -> Iterator[Out]:
+    """Results in the order of ``items``, made side by side, a few ahead."""
+    waiting: deque[Future[Out]] = deque()
+    try:
+        for item in items:
+            waiting.append(pool.submit(function, item))
+            if len(waiting) >= _AT_WORK:
+                yield waiting.popleft().result()
+        while waiting:
+            yield waiting.popleft().result()
+    finally:
+        for future in waiting:
+            future.cancel()
 
 
 def pixel_size(geobox: GeoBox) -> float:
@@ -63,24 +103,33 @@ def pixel_size(geobox: GeoBox) -> float:
 
 
 class _Tally:
-    """Regions, pixels and square metres per class."""
+    """Regions, pixels and square metres per level and class."""
 
     def __init__(self, taxonomy: ClassTree) -> None:
         self._taxonomy = taxonomy
-        self._rows: dict[int, list[float]] = {}
+        self._rows: dict[tuple[int, int], list[float]] = {}
 
-    def add(self, columns: Mapping[str, NDArray[Any]]) -> None:
-        codes, place = np.unique(columns["code"], return_inverse=True)
-        for index, code in enumerate(codes.tolist()):
-            mine = place == index
-            row = self._rows.setdefault(code, [0, 0, 0.0])
-            row[0] += int(mine.sum())
-            row[1] += int(columns["pixels"][mine].sum())
-            row[2] += float(columns["area_m2"][mine].sum())
+    def counted(self, features: Features) -> Features:
+        """The same ``features``, added to the counts."""
+        columns = features[1]
+        keys = np.stack([columns["level"], columns["code"]], axis=1)
+        kinds, place = np.unique(keys, axis=0, return_inverse=True)
+        place = place.ravel()
+        sums = [
+            np.bincount(place, weights, len(kinds))
+            for weights in (None, columns["pixels"], columns["area_m2"])
+        ]
+        for (level, code), *row in zip(kinds.tolist(), *(each.tolist() for each in sums), strict=True):
+            known = self._rows.setdefault((level, code), [0, 0, 0.0])
+            self._rows[level, code] = [a + b for a, b in zip(known, row, strict=True)]
+        return features
 
     def check(self, crs: str | None) -> None:
         """Refuses areas that no map of the Earth has."""
-        total = sum(row[2] for row in self._rows.values())
+        levels = {level for level, _ in self._rows}
+        total = max(
+            (sum(row[2] for key, row in self._rows.items() if key[0] == k) for k in levels), default=0.0
+        )
         if total > EARTH_M2 * 1.0001:
             raise InputError(
                 f"the regions add up to {total:.3g} m², more than the Earth has ({EARTH_M2:.3g}): the grid reaches "
@@ -89,11 +138,17 @@ class _Tally:
 
     def counts(self) -> dict[str, Any]:
         classes = []
-        for code, (regions, pixels, area) in sorted(self._rows.items()):
+        for (level, code), (regions, pixels, area) in sorted(self._rows.items()):
             node = self._taxonomy.node(code)
             known = None if np.isnan(area) else round(area, 2)
-            path = "/".join(node.path)
             classes.append(
-                {"code": code, "path": path, "regions": regions, "pixels": pixels, "area_m2": known}
+                {
+                    "code": code,
+                    "path": "/".join(node.path),
+                    "level": level,
+                    "regions": int(regions),
+                    "pixels": int(pixels),
+                    "area_m2": known,
+                }
             )
         return {"regions": sum(each["regions"] for each in classes), "classes": classes}

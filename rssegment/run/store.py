@@ -9,15 +9,15 @@ from pathlib import Path
 from typing import Any, Literal, Self
 
 import numpy as np
-from numpy.typing import NDArray
 
-from rssegment.grid import Block
+from rssegment.grid import Block, BlockGrid, Box
 from rssegment.run.planning import Plan
-from rssegment.vector import BlockTrace
-from rssegment.write.atomic import staged, storage_errors, write_bytes
-from rssegment.write.rasters import confidence_kind, write_part
+from rssegment.run.traces import LabelBlock, Traces
+from rssegment.vector import Piece
+from rssegment.write.atomic import storage_errors, write_bytes
+from rssegment.write.rasters import confidence_kind, read_part, write_part
 
-__all__ = ["BlockResult", "Store"]
+__all__ = ["BlockResult", "PartBlocks", "Store"]
 
 
 @dataclass(frozen=True)
@@ -40,10 +40,11 @@ class Store:
     """
 
     folder: Path
+    traces: Traces
 
     @classmethod
     def of(cls, plan: Plan) -> Self:
-        return cls(plan.work / f"{plan.fingerprint[:16]}-{plan.resources.block}")
+        return cls(plan.parts, plan.traces)
 
     def labels(self, block: Block) -> Path:
         return self.folder / "labels" / f"{block.name}.tif"
@@ -51,33 +52,33 @@ class Store:
     def confidence(self, block: Block) -> Path:
         return self.folder / "confidence" / f"{block.name}.tif"
 
+    def margin(self, block: Block) -> Path:
+        return self.folder / "margin" / f"{block.name}.tif"
+
     def trace(self, block: Block) -> Path:
-        return self.folder / "trace" / f"{block.name}.npz"
+        return self.traces.path((0, *block.index))
 
     def marker(self, block: Block) -> Path:
         return self.folder / "done" / f"{block.name}.json"
 
     def create(self) -> None:
         """Makes the folders."""
-        for name in ("labels", "confidence", "trace", "done"):
+        for name in ("labels", "confidence", "margin", "done"):
             with storage_errors(self.folder / name):
                 (self.folder / name).mkdir(parents=True, exist_ok=True)
+        self.traces.create()
 
-    def save(
-        self,
-        plan: Plan,
-        block: Block,
-        labels: NDArray[np.uint16],
-        confidence: NDArray[np.uint8],
-        trace: BlockTrace,
-    ) -> dict[str, tuple[int, int]]:
+    def save(self, plan: Plan, block: Block, pixels: LabelBlock, piece: Piece) -> dict[str, tuple[int, int]]:
         """Writes the parts of ``block``, each whole or not at all; returns their sizes and checksums."""
         part = plan.geobox[block.core.slices]
-        write_part(self.labels(block), labels, part, plan.label_kind)
-        write_part(self.confidence(block), confidence, part, confidence_kind())
-        with staged(self.trace(block)) as temporary:
-            trace.save(temporary)
-        return {path.parent.name: _checksum(path) for path in self._parts(block)}
+        if pixels.confidence is None or pixels.margin is None:
+            raise ValueError("a segmented block has confidence and margin")
+        write_part(self.labels(block), pixels.labels, part, plan.label_kind)
+        write_part(self.confidence(block), pixels.confidence, part, confidence_kind())
+        if plan.settings.cleans:  # the cleaned map is traced later, from the parts
+            write_part(self.margin(block), pixels.margin, part, confidence_kind())
+        self.traces.save((0, *block.index), piece)
+        return {path.parent.name: _checksum(path) for path in self._parts(block) if path.is_file()}
 
     def finish(self, block: Block, result: BlockResult) -> None:
         """Marks ``block`` as done: from here on a resumed run passes over it."""
@@ -98,8 +99,27 @@ class Store:
             for name, facts in result.parts.items()
         )
 
-    def _parts(self, block: Block) -> tuple[Path, Path, Path]:
-        return self.labels(block), self.confidence(block), self.trace(block)
+    def _parts(self, block: Block) -> tuple[Path, ...]:
+        return self.labels(block), self.confidence(block), self.margin(block), self.trace(block)
+
+
+@dataclass(frozen=True)
+class PartBlocks:
+    """The blocks of a run that are ``done``, by index, read back from their parts; the others are no data."""
+
+    store: Store
+    grid: BlockGrid
+    done: frozenset[tuple[int, int]]
+
+    def read(self, core: Box) -> LabelBlock:
+        block = self.grid[core.row // self.grid.block, core.col // self.grid.block]
+        if block.index not in self.done:
+            return LabelBlock(np.zeros(core.shape, np.uint16))
+        labels, confidence, margin = (
+            read_part(path)
+            for path in (self.store.labels(block), self.store.confidence(block), self.store.margin(block))
+        )
+        return LabelBlock(labels.astype(np.uint16, copy=False), confidence, margin)
 
 
 def _checksum(path: Path) -> tuple[int, int]:

@@ -7,14 +7,16 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
+from typing import Protocol
 
 import numpy as np
 from numpy.typing import NDArray
 from odc.geo.geobox import GeoBox
 
-from rssegment.config import Length, PolygonOptions
+from rssegment.config import Area, Length, PolygonOptions
 from rssegment.errors import SettingsError
 from rssegment.grid import BlockGrid, Box, ground_resolution
+from rssegment.taxonomy import Node
 from rssegment.vector import (
     Coverage,
     Layer,
@@ -27,10 +29,37 @@ from rssegment.vector import (
     piece_of,
     trace_block,
 )
-from rssegment.vector.tree import Node
+from rssegment.vector.adjacency import Limits
+from rssegment.vector.ground import pixel_area
+from rssegment.vector.tree import Node as Place
 from rssegment.write.atomic import staged, storage_errors
 
-__all__ = ["Traces", "level_codes", "simplification"]
+__all__ = ["ClassTree", "LabelBlock", "Source", "Traces", "check_polygons", "limits_of", "traces_of"]
+
+
+class ClassTree(Protocol):
+    """What is asked of a taxonomy: a raster without one has a stand-in."""
+
+    @property
+    def nodes(self) -> tuple[Node, ...]: ...
+
+    def node(self, key: int) -> Node: ...
+
+
+@dataclass(frozen=True, eq=False)
+class LabelBlock:
+    """``labels`` (H, W), 0 no data; ``confidence`` and ``margin`` (H, W) in 1/254, 255 no data, where there are such."""
+
+    labels: NDArray[np.uint16]
+    confidence: NDArray[np.uint8] | None = None
+    margin: NDArray[np.uint8] | None = None
+
+
+class Source(Protocol):
+    """Where the pixels of a class map come from; it can be sent to another process."""
+
+    def read(self, core: Box) -> LabelBlock: ...
+
 
 LevelCodes = Sequence[tuple[int | None, NDArray[np.uint16] | None]]
 
@@ -64,7 +93,7 @@ class Traces:
     def connectivity(self) -> int:
         return 8 if any(partition.diagonal for partition in self.partitions) else 4
 
-    def path(self, node: Node) -> Path:
+    def path(self, node: Place) -> Path:
         level, row, col = node
         return self.folder / f"level{level}_r{row:04d}_c{col:04d}.npz"
 
@@ -73,22 +102,24 @@ class Traces:
         with storage_errors(self.folder):
             self.folder.mkdir(parents=True, exist_ok=True)
 
-    def trace(
-        self,
-        node: Node,
-        labels: NDArray[np.uint16],
-        confidence: NDArray[np.uint8] | None = None,
-        margin: NDArray[np.uint8] | None = None,
-    ) -> None:
-        """Writes the piece of one block."""
-        trace = trace_block(labels, self.tree.box(node), self.connectivity, confidence, margin)
-        self._save(node, piece_of(trace, self.partitions, self.how))
+    def piece(self, node: Place, block: LabelBlock) -> Piece:
+        """The piece of one block, from its pixels."""
+        trace = trace_block(
+            block.labels, self.tree.box(node), self.connectivity, block.confidence, block.margin
+        )
+        return piece_of(trace, self.partitions, self.how)
 
-    def blank(self, node: Node) -> None:
-        """Writes the piece of a block without data."""
-        self.trace(node, np.zeros(self.tree.box(node).shape, np.uint16))
+    def save(self, node: Place, piece: Piece) -> None:
+        """Writes a piece, whole or not at all."""
+        with staged(self.path(node)) as temporary:
+            piece.save(temporary)
 
-    def knit(self, node: Node) -> None:
+    def blank(self, nodes: Iterable[Place]) -> None:
+        """Writes pieces without data for blocks."""
+        for node in nodes:
+            self.save(node, self.piece(node, LabelBlock(np.zeros(self.tree.box(node).shape, np.uint16))))
+
+    def knit(self, node: Place) -> None:
         """Joins the pieces below ``node``, which were written before, to its own."""
         whole = node == self.tree.root
         piece = knit(
@@ -98,28 +129,37 @@ class Traces:
             self.how,
             lambda wanted: self._corners(node, wanted),
         )
-        self._save(node, piece)
+        self.save(node, piece)
 
-    def knit_all(self, each: Callable[[Callable[[Node], None], Iterable[Node]], None]) -> None:
-        """Joins everything, level by level; ``each`` calls a function for every node, in any order."""
-        for level in range(1, len(self.tree.shapes)):
-            each(self.knit, self.tree.level(level))
-
-    def load(self, node: Node, chains: bool = True) -> Piece:
+    def load(self, node: Place, chains: bool = True) -> Piece:
         return Piece.load(self.path(node), chains=chains)
 
     def coverage(self) -> Coverage:
         """The regions, once everything is knit."""
         return Coverage(self.tree, len(self.partitions), self.layers, self.load)
 
-    def _corners(self, node: Node, wanted: Callable[[Box], bool]) -> Iterator[NDArray[np.int32]]:
+    def _corners(self, node: Place, wanted: Callable[[Box], bool]) -> Iterator[NDArray[np.int32]]:
         """Original corners of the pieces below ``node`` whose boxes are wanted."""
         for below in self.tree.below(node, wanted):
             yield Piece.load_corners(self.path(below))
 
-    def _save(self, node: Node, piece: Piece) -> None:
-        with staged(self.path(node)) as temporary:
-            piece.save(temporary)
+
+def traces_of(
+    folder: Path, grid: BlockGrid, geobox: GeoBox, classes: ClassTree, options: PolygonOptions, *, raw: bool
+) -> Traces:
+    """The pieces that ``options`` ask for; ``raw`` are those that are to be cleaned first.
+
+    Raises
+    ------
+    SettingsError
+        Levels or a tolerance that can't be had.
+    """
+    lookup = getattr(classes, "ancestor_lookup", None)
+    depth = max(node.level for node in classes.nodes)
+    codes, how = level_codes(options, depth, lookup), simplification(options, geobox)
+    if raw:
+        return Traces.of(folder / "raw", grid, [(None, None)], options.connectivity, None)
+    return Traces.of(folder / "trace", grid, codes, options.connectivity, how)
 
 
 def level_codes(
@@ -140,6 +180,42 @@ def level_codes(
     if wanted[-1] > depth:
         raise SettingsError(f"level {wanted[-1]} was asked for; the taxonomy has levels 1 to {depth}")
     return [(level, None if level == depth else lookup(level)) for level in wanted]
+
+
+def check_polygons(geobox: GeoBox, classes: ClassTree, options: PolygonOptions) -> None:
+    """Refuses what can't be had, before anything is done.
+
+    Raises
+    ------
+    SettingsError
+        Levels without a taxonomy or beyond it; metres on a grid without CRS.
+    """
+    traces_of(Path(), BlockGrid((1, 1), 1), geobox, classes, options, raw=False)
+    limits_of(options, geobox)
+
+
+def limits_of(options: PolygonOptions, geobox: GeoBox) -> Limits:
+    """The least areas.
+
+    Raises
+    ------
+    SettingsError
+        Square metres on a grid without CRS.
+    """
+    region, hole = options.min_area or Area(0.0, "px"), options.fill_holes or Area(0.0, "px")
+    metric = [each.value for each in (region, hole) if each.unit == "m2" and each.value > 0]
+    if metric and geobox.crs is None:
+        raise SettingsError(
+            f"an area of {metric[0]:g} m² needs a CRS, and the raster has none; give it in pixels, as 20px"
+        )
+    crs, affine = str(geobox.crs), geobox.affine
+    return Limits(
+        region.value,
+        hole.value,
+        (lambda rows, cols: pixel_area(affine, crs, rows, cols)) if metric else None,
+        region.unit == "px",
+        hole.unit == "px",
+    )
 
 
 def simplification(options: PolygonOptions, geobox: GeoBox) -> Simplification | None:

@@ -107,7 +107,8 @@ class Coverage:
         k = self.layers[layer].regions
         inner = self._inner[:, k].reshape(self._tree.shapes[0]).sum(axis=1)
         spans = (self._outer[k].span(*self._keys(band)) for band in range(self.bands))
-        return inner + np.array([span.stop - span.start for span in spans], np.int64)
+        counts: Int64 = inner + np.array([span.stop - span.start for span in spans], np.int64)
+        return counts
 
     def first_id(self, layer: int, band: int = 0) -> int:
         """The id of the first region of a layer that begins in ``band``, counted from 1 through all layers before."""

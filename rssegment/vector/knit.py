@@ -14,7 +14,18 @@ from numpy.typing import NDArray
 from rssegment.errors import InputError
 from rssegment.grid import Box
 from rssegment.vector.leaves import alike
-from rssegment.vector.pieces import EDGE, NO_DATA, Chains, Int32, Int64, Partition, Piece, Table, keys_of
+from rssegment.vector.pieces import (
+    EDGE,
+    NO_DATA,
+    Chains,
+    Int32,
+    Int64,
+    Partition,
+    Piece,
+    Table,
+    keys_of,
+    within,
+)
 from rssegment.vector.polylines import Corners, simplified
 from rssegment.vector.rings import slots_of
 from rssegment.vector.seams import OUTSIDE, Seams, find_seams
@@ -150,10 +161,10 @@ def _woven(
     straight = (there == [True, False, True, False]).all(axis=1) | (there == [False, True, False, True]).all(
         axis=1
     )
-    outer = np.zeros(len(nodes), np.bool_) if whole else ~_strictly_within(nodes, box)
+    outer = np.zeros(len(nodes), np.bool_) if whole else ~within(nodes, box)
     on_seam = np.ones(len(nodes), np.bool_)
     for part in parts:
-        on_seam &= ~_strictly_within(nodes, part.box)
+        on_seam &= ~within(nodes, part.box)
     stop = outer | ~on_seam | (there.sum(axis=1) > 2)
     new, half_loose = _weave(graph, sides, slots, stop, straight), np.append(outer, False)
     is_loose = half_loose[new.ends[:, [0, 2]]].any(axis=1)
@@ -200,8 +211,3 @@ def _along(seams: Seams) -> Chains:
         np.zeros(len(ends) + 1, np.int64),
         np.empty((0, 2), np.int32),
     )
-
-
-def _strictly_within(nodes: Int32, box: Box) -> NDArray[np.bool_]:
-    row, col = nodes.T
-    return (row > box.row) & (row < box.stop_row) & (col > box.col) & (col < box.stop_col)

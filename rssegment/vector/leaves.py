@@ -4,16 +4,19 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
+from typing import Any
+
 import numpy as np
 from numpy.typing import NDArray
 
-from rssegment.grid import Box
+from rssegment.vector.pieces import NO_DATA, Chains, Int32, Partition, Piece, Table, keys_of, within
 from rssegment.vector.polylines import simplified
-from rssegment.vector.pieces import NO_DATA, Chains, Int32, Partition, Piece, Table, keys_of
 from rssegment.vector.simplify import Simplification
 from rssegment.vector.trace import BlockTrace
 
-__all__ = ["piece_of"]
+__all__ = ["alike", "piece_of"]
+
+Pairs = NDArray[np.integer[Any]]
 
 
 def piece_of(trace: BlockTrace, partitions: Sequence[Partition], how: Simplification | None = None) -> Piece:
@@ -30,8 +33,8 @@ def piece_of(trace: BlockTrace, partitions: Sequence[Partition], how: Simplifica
     tables.append(finest)
     members.append(np.arange(len(finest), dtype=np.int32))
     open_groups = [_reaching(member, trace.border) for member in members]
-    inside = _inside(trace.nodes, trace.core)
-    is_loose = ~np.append(inside, True)[trace.ends[:, [0, 2]]].all(axis=1)
+    inside = within(trace.nodes, trace.core)
+    is_loose = ~np.all(np.append(inside, True)[trace.ends[:, [0, 2]]], axis=1)
     whole = Chains(trace.nodes, trace.ends, trace.sides, trace.offsets, trace.vertices)
     loose = whole.take(np.flatnonzero(is_loose))
     # loose chains stay where they are among the complete ones, but bound nothing: cheaper than a copy
@@ -63,18 +66,13 @@ def _grouped(finest: Table, trace: BlockTrace, partition: Partition) -> tuple[Ta
     return table.united(pairs)
 
 
-def alike(pairs: NDArray[np.integer], codes: NDArray[np.uint16]) -> NDArray[np.integer]:
+def alike(pairs: Pairs, codes: NDArray[np.uint16]) -> Pairs:
     """Those of ``pairs`` (n, 2) of regions (negative: none) that have one code."""
     pairs = pairs[(pairs >= 0).all(axis=1)]
-    return pairs[codes[pairs[:, 0]] == codes[pairs[:, 1]]]
+    chosen: Pairs = pairs[codes[pairs[:, 0]] == codes[pairs[:, 1]]]
+    return chosen
 
 
 def _reaching(member: Int32, border: Int32) -> Int32:
     """The groups on the border."""
     return np.unique(member[border[border >= 0]])
-
-
-def _inside(nodes: Int32, core: Box) -> NDArray[np.bool_]:
-    """Whether each node lies strictly within the block."""
-    row, col = nodes.T
-    return (row > core.row) & (row < core.stop_row) & (col > core.col) & (col < core.stop_col)

@@ -6,7 +6,7 @@ complete, and what is still loose: groups that reach the piece's border and chai
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, fields
 from pathlib import Path
 from typing import Any, Self, cast
@@ -18,7 +18,7 @@ from numpy.typing import NDArray
 from rssegment.errors import ReadError
 from rssegment.grid import Box
 
-__all__ = ["Chains", "Partition", "Piece", "Table", "keys_of", "places_of", "ragged"]
+__all__ = ["Chains", "Partition", "Piece", "Table", "keys_of", "places_of", "ragged", "within"]
 
 Int32 = NDArray[np.int32]
 Int64 = NDArray[np.int64]
@@ -36,6 +36,15 @@ def keys_of(places: NDArray[np.integer[Any]]) -> Int64:
 def places_of(keys: Int64) -> Int64:
     """(n, 2) the (row, col) of ``keys``."""
     return np.stack([keys >> _COLUMN_BITS, keys & (2**_COLUMN_BITS - 1)], axis=1)
+
+
+def within(places: Int32, box: Box) -> NDArray[np.bool_]:
+    """(n,) whether each corner (row, col) lies strictly within ``box``, not on its border."""
+    row, col = places.T
+    inside: NDArray[np.bool_] = (
+        (row > box.row) & (row < box.stop_row) & (col > box.col) & (col < box.stop_col)
+    )
+    return inside
 
 
 def ragged(offsets: Int64, rows: NDArray[np.integer[Any]]) -> tuple[Int64, Int64]:
@@ -215,7 +224,7 @@ class Piece:
     def save(self, path: str | Path) -> None:
         """Writes one ``.npz`` file at exactly ``path``."""
         with Path(path).open("wb") as file:
-            np.savez(file, **dict(self._arrays()))
+            np.savez(file, **dict(self._arrays()))  # type: ignore[arg-type]
 
     def _arrays(self) -> Iterator[tuple[str, NDArray[Any]]]:
         box = self.box
@@ -243,9 +252,7 @@ class Piece:
             with np.load(path, allow_pickle=False) as file:
                 row, col, height, width, n, n_maps, scale = (int(value) for value in file["head"])
                 tables = tuple(Table(*(file[f"table{k}_{name}"] for name in _TABLE)) for k in range(n))
-                done = (
-                    Chains(*(file[f"chains_{part}"] for part in _CHAINS), scale) if chains else Chains.none()
-                )
+                done = _chains(file, "chains", scale) if chains else Chains.none()
                 return cls(
                     Box(row, col, height, width),
                     tables,
@@ -253,7 +260,7 @@ class Piece:
                     tuple(file[f"open{k}"] for k in range(n)),
                     file["border"],
                     done,
-                    Chains(*(file[f"loose_{part}"] for part in _CHAINS)),
+                    _chains(file, "loose"),
                     np.empty((0, 2), np.int32),
                     tuple(file[f"maps{k}"] for k in range(n_maps)),
                 )
@@ -273,6 +280,10 @@ class Piece:
 _TABLE = tuple(each.name for each in fields(Table))
 _CHAINS = ("nodes", "ends", "sides", "offsets", "vertices")
 _UNREADABLE = (OSError, ValueError, KeyError, EOFError, TypeError, BadZipFile)
+
+
+def _chains(file: Mapping[str, Any], name: str, scale: int = 1) -> Chains:
+    return Chains(**{part: file[f"{name}_{part}"] for part in _CHAINS}, scale=scale)
 
 
 def _unreadable(path: str | Path, error: Exception) -> ReadError:

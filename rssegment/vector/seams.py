@@ -46,11 +46,11 @@ def find_seams(
     for piece, base in zip(pieces, bases, strict=True):
         core = piece.box.relative_to(box)
         top, bottom, left, right = (np.where(line >= 0, line + base, -1) for line in piece.lines())
-        across, down = slice(core.col, core.stop_col), slice(core.row, core.stop_row)
-        _line(rows, core.row, box.width)[1, across] = top
-        _line(rows, core.stop_row, box.width)[0, across] = bottom
-        _line(cols, core.col, box.height)[1, down] = left
-        _line(cols, core.stop_col, box.height)[0, down] = right
+        in_cols, in_rows = slice(core.col, core.stop_col), slice(core.row, core.stop_row)
+        _line(rows, core.row, box.width)[1, in_cols] = top
+        _line(rows, core.stop_row, box.width)[0, in_cols] = bottom
+        _line(cols, core.col, box.height)[1, in_rows] = left
+        _line(cols, core.stop_col, box.height)[0, in_rows] = right
     cuts_down, cuts_across = (np.array(sorted(lines), np.int64) for lines in (rows, cols))
     if scene is None:
         for lines, length in ((rows, box.height), (cols, box.width)):
@@ -60,10 +60,10 @@ def find_seams(
     down = [
         _seam(sides, class_of, cuts_across).placed(row, box, along_row=True) for row, sides in rows.items()
     ]
-    across_ = [
+    across = [
         _seam(sides, class_of, cuts_down).placed(col, box, along_row=False) for col, sides in cols.items()
     ]
-    return _concatenate(down + across_)
+    return _concatenate(down + across)
 
 
 def _line(lines: dict[int, Int64], at: int, length: int) -> Int64:

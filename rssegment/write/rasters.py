@@ -17,7 +17,7 @@ from odc.geo.geobox import GeoBox
 from rasterio._err import CPLE_BaseError
 from rasterio.errors import RasterioError
 
-from rssegment.errors import StorageError
+from rssegment.errors import ReadError, StorageError
 from rssegment.grid import Box
 from rssegment.write.atomic import staged, write_bytes
 
@@ -79,6 +79,22 @@ def write_part(path: Path, values: NDArray[Any], geobox: GeoBox, kind: RasterKin
         with memory.open(**profile) as file:
             file.write(values.astype(kind.dtype, copy=False), 1)
         write_bytes(path, bytes(memory.getbuffer()))
+
+
+def read_part(path: Path) -> NDArray[Any]:
+    """The pixels (H, W) that :func:`write_part` wrote.
+
+    Raises
+    ------
+    ReadError
+        The file is missing or damaged.
+    """
+    try:
+        with rasterio.open(path) as file:
+            values: NDArray[Any] = file.read(1)
+            return values
+    except RasterioError as error:
+        raise ReadError(f"can't read {path} ({error}); delete it and run again with --resume") from error
 
 
 def write_vrt(path: Path, parts: Iterable[tuple[Path, Box]], geobox: GeoBox, kind: RasterKind) -> None:
