@@ -12,10 +12,19 @@ from functools import lru_cache
 import numpy as np
 from numpy.typing import NDArray
 from pyproj import CRS, Geod, Transformer
+from pyproj.exceptions import ProjError
 
 from rssegment.errors import InputError
 
-__all__ = ["LonLatRings", "ring_areas", "ring_lengths", "to_lonlat"]
+__all__ = [
+    "LonLatRings",
+    "geocentric",
+    "is_on_earth",
+    "ring_areas",
+    "ring_lengths",
+    "to_lonlat",
+    "transformer",
+]
 
 Float = NDArray[np.float64]
 Int64 = NDArray[np.int64]
@@ -23,6 +32,8 @@ Int64 = NDArray[np.int64]
 WGS84 = Geod(ellps="WGS84")
 _POLE = 90 - 1e-7  # degrees; nearer than a centimetre, longitude means nothing
 _MAX_SPLITS = 24
+_LONGEST_CHORD = 500_000.0  # m; a chord over half the Earth says nothing of the arc
+_BENT = 1e-6  # of its length: how much a chord may fall short; what is left after extrapolation is the square of it
 
 
 @dataclass(frozen=True, eq=False)
@@ -63,6 +74,35 @@ def _transformers(crs: str) -> tuple[CRS, Transformer, Transformer]:
     )
 
 
+@lru_cache(maxsize=32)
+def is_on_earth(crs: str) -> bool:
+    """Whether ``crs`` places things on the Earth: that of a building site or of another planet does not."""
+    try:
+        source = _transformers(crs)[0]
+    except ProjError:
+        return False
+    return bool(source.is_geographic or source.is_projected)
+
+
+def transformer(crs: str) -> Transformer:
+    """From ``crs`` (x, y) to longitude and latitude in WGS 84; made once, as that takes longer than its use."""
+    return _transformers(crs)[1]
+
+
+def geocentric(lon: Float, lat: Float) -> Float:
+    """Metres from the centre of the WGS 84 ellipsoid, with x, y, z along a new second axis: (N, ...) to (N, 3, ...).
+
+    Smooth over poles and antimeridian, where longitude is not.
+    """
+    east, north = np.radians(lon), np.radians(lat)
+    normal = WGS84.a / np.sqrt(1 - WGS84.es * np.sin(north) ** 2)
+    across = normal * np.cos(north)
+    place: Float = np.stack(
+        [across * np.cos(east), across * np.sin(east), normal * (1 - WGS84.es) * np.sin(north)], axis=1
+    )
+    return place
+
+
 def to_lonlat(xy: Float, offsets: Int64, crs: str, pixel: float, tolerance: float = 0.02) -> LonLatRings:
     """WGS 84 longitude and latitude of closed rings, whose inside is on the left, or on the right for all holes.
 
@@ -75,9 +115,14 @@ def to_lonlat(xy: Float, offsets: Int64, crs: str, pixel: float, tolerance: floa
         A point is outside what ``crs`` can express.
     """
     source, forward, backward = _transformers(crs)
-    if source.is_geographic:  # edges are straight already; longitudes beyond 180 are meant
-        lon, lat = forward.transform(xy[:, 0], xy[:, 1])
-        degrees = xy[:, 0] * np.degrees(source.axis_info[0].unit_conversion_factor)
+    if (
+        source.is_geographic and not source.is_derived
+    ):  # edges are straight already; longitudes beyond 180 are meant
+        unit = np.degrees(source.axis_info[0].unit_conversion_factor)
+        xy = np.column_stack([xy[:, 0], np.clip(xy[:, 1], -90 / unit, 90 / unit)])  # pixels centred on a pole
+        lon, lat = (np.asarray(values) for values in forward.transform(xy[:, 0], xy[:, 1]))
+        _check_finite(xy, lon, lat, crs)
+        degrees = xy[:, 0] * unit
         lon = lon + 360.0 * np.round((degrees - lon) / 360.0)
         return _finish(xy, lon, lat, offsets, np.diff(lon, prepend=lon[:1]))
     if not xy.size:
@@ -287,11 +332,39 @@ def _authalic(lat: Float) -> Float:
     return result
 
 
-def ring_lengths(rings: LonLatRings) -> Float:
-    """(R,) geodesic length in m."""
+def ring_lengths(rings: LonLatRings, crs: str) -> Float:
+    """(R,) length in m on the WGS 84 ellipsoid, along the edges as ``crs`` draws them.
+
+    An edge is longer than the geodesic between its ends where it bends on the ground, as a parallel does.
+    """
     start = np.flatnonzero(rings.edges)
-    metres = WGS84.inv(rings.lon[start], rings.lat[start], rings.lon[start + 1], rings.lat[start + 1])[2]
-    return _sum_by_ring(np.asarray(metres), start, rings)
+    a, b = rings.xy[start], rings.xy[start + 1]
+    swap = (a[:, 0] > b[:, 0]) | ((a[:, 0] == b[:, 0]) & (a[:, 1] > b[:, 1]))
+    a, b = np.where(swap[:, None], b, a), np.where(swap[:, None], a, b)  # one answer for both directions
+    lengths, todo, pieces = np.zeros(start.size), np.arange(start.size), 2
+    for split in range(_MAX_SPLITS):
+        chords = _chords(a[todo], b[todo], pieces, crs)
+        fine, coarse = chords[0].sum(axis=1), chords[1].sum(axis=1)
+        lengths[todo] = (4 * fine - coarse) / 3  # chords fall short by the square of their length
+        long = chords[0].max(axis=1, initial=0) > _LONGEST_CHORD
+        todo = todo[long | (np.abs(fine - coarse) > _BENT * fine)]
+        if not todo.size or (split > 12 and not long.any()):  # a corner on the ground: halving gains nothing
+            break
+        pieces *= 2
+    return _sum_by_ring(lengths, start, rings)
+
+
+def _chords(a: Float, b: Float, pieces: int, crs: str) -> tuple[Float, Float]:
+    """Lengths in m, through the Earth, of ``pieces`` equal pieces of the edges ``a`` to ``b``, and of half as many.
+
+    ``a``, ``b`` (N, 2); results (N, ``pieces``) and (N, ``pieces / 2``).
+    """
+    t = np.linspace(0, 1, pieces + 1)
+    xy = a[:, None] + t[:, None] * (b - a)[:, None]
+    lon, lat = transformer(crs).transform(xy[..., 0], xy[..., 1])
+    place = geocentric(np.asarray(lon), np.asarray(lat))
+    fine, coarse = np.diff(place, axis=2), np.diff(place[..., ::2], axis=2)
+    return np.sqrt((fine**2).sum(axis=1)), np.sqrt((coarse**2).sum(axis=1))
 
 
 def _sum_by_ring(terms: Float, start: Int64, rings: LonLatRings) -> Float:

@@ -1,23 +1,30 @@
-"""What is known of each region: its class, its confidence, and its size on the ground."""
+"""What is known of each region: its class, its confidence, its size on the ground, and what it touches."""
 
 from __future__ import annotations
 
+import math
 from typing import Any, Protocol
 
 import numpy as np
 from affine import Affine
 from numpy.typing import NDArray
+from pyproj import CRS
 
 from rssegment.errors import InputError
-from rssegment.geodesy import ring_areas, ring_lengths, to_lonlat
+from rssegment.geodesy import is_on_earth
+from rssegment.vector.ground import ground_size
 from rssegment.vector.regions import Regions
 
-__all__ = ["CONFIDENCE_ONE", "attributes", "ground_size"]
+__all__ = ["CONFIDENCE_ONE", "NULLABLE", "attributes", "ground_size", "schema"]
 
 CONFIDENCE_ONE = 254  # value of a confidence raster that means probability 1; 255 is no data
 _MAX_LISTED = 20
+# What areas and lengths are rounded to, in pixels' areas and sides, though not to less than two decimals. One-pixel
+# regions are nearly alike and are rounded the same way, so areas would else not add up to those of the scene.
+_FINEST_AREA, _FINEST_LENGTH = 1e-9, 1e-6
 
-Float = NDArray[np.float64]
+NULLABLE = frozenset({"parent_id", "area_m2", "perimeter_m", "confidence", "confidence_min", "margin"})
+"""Columns that may hold null: masked in whole numbers, NaN in others."""
 
 
 class ClassNode(Protocol):
@@ -39,81 +46,101 @@ class ClassTree(Protocol):
     def node(self, key: int) -> Any: ...
 
 
-def ground_size(
-    regions: Regions, affine: Affine, crs: str, *, perimeter: bool = False
-) -> tuple[Float, Float | None]:
-    """(R,) area in m² and, where asked for, (R,) perimeter in m, on the WGS 84 ellipsoid.
-
-    Edges are followed as the CRS draws them. Holes are taken off the area; the perimeter includes theirs.
-    Law: areas of regions that fill the scene add up to the scene's.
-    """
-    if not len(regions):
-        return np.zeros(0), np.zeros(0) if perimeter else None
-    pixel = float(np.sqrt(abs(affine.determinant)))
-    corners = regions.world(affine)
-    offsets = regions.corner_offsets
-    if affine.determinant > 0:  # rows run up or columns run left: rings are mirrored
-        corners = _reversed_rings(corners, offsets)
-    rings = to_lonlat(corners, offsets, crs, pixel)
-    first_ring = regions.ring_offsets[regions.part_offsets[:-1]]
-    areas = np.add.reduceat(ring_areas(rings, crs), first_ring)
-    return areas, np.add.reduceat(ring_lengths(rings), first_ring) if perimeter else None
-
-
-def _reversed_rings(points: Float, offsets: NDArray[np.int64]) -> Float:
-    """Each ring the other way round."""
-    index = np.arange(len(points))
-    owner = np.repeat(np.arange(offsets.size - 1), np.diff(offsets))
-    reversed_points: Float = points[offsets[owner] + offsets[owner + 1] - 1 - index]
-    return reversed_points
+def schema() -> dict[str, np.dtype[Any]]:
+    """Name and type of each column of :func:`attributes`, in its order; ``object`` is text."""
+    whole, real, text, flag = np.dtype(np.int64), np.dtype(np.float64), np.dtype(object), np.dtype(np.bool_)
+    return {
+        "id": whole,
+        "parent_id": whole,
+        "code": whole,
+        "name": text,
+        "level": whole,
+        "path": text,
+        "pixels": whole,
+        "area_m2": real,
+        "perimeter_m": real,
+        "confidence": real,
+        "confidence_min": real,
+        "margin": real,
+        "touches_nodata": flag,
+        "touches_edge": flag,
+    }
 
 
 def attributes(
-    regions: Regions,
-    taxonomy: ClassTree,
-    affine: Affine,
-    crs: str | None,
-    *,
-    perimeter: bool = False,
+    regions: Regions, taxonomy: ClassTree, affine: Affine, crs: str | None, *, level: int | None = None
 ) -> dict[str, NDArray[Any]]:
-    """Columns of (R,) values in the order to be written; NaN stands for null.
+    """Columns of (R,) values in the order and the types of :func:`schema`; see :data:`NULLABLE` for null.
 
-    ``id, code, name, level, path`` ("built/building"), ``confidence`` (mean probability, 4 decimals; NaN if no pixel
-    has one), ``pixels``, ``area_m2`` (2 decimals) and, where asked for, ``perimeter_m``; both NaN without a CRS.
+    ``parent_id`` is masked where a region has no parent. ``level`` is that of the layer if one is asked for, else the
+    class's own. ``path`` is as "built/building". ``pixels`` are those of the raster; ``area_m2`` and ``perimeter_m``,
+    on the ellipsoid, those of the polygon as it is; null without a CRS that lies on the Earth. ``confidence``
+    and ``margin`` are means, ``confidence_min`` the least, as probabilities with 4 decimals; null if no pixel has one.
 
     Raises
     ------
     InputError
-        The taxonomy lacks a code; lists those missing.
+        The taxonomy lacks a code (lists those missing), or a corner is outside what the CRS can express.
     """
-    codes, rows = np.unique(regions.code, return_inverse=True)
-    nodes = _nodes(codes, taxonomy)
-    columns: dict[str, NDArray[Any]] = {
+    nodes, rows = _nodes(regions.code, taxonomy)
+    own = np.array([node.level for node in nodes], np.int64)
+    area, perimeter = _sizes(regions, affine, crs)
+    least = np.where(regions.least == 255, np.nan, regions.least / CONFIDENCE_ONE)
+    return {
         "id": regions.id,
+        "parent_id": np.ma.array(regions.parent, mask=regions.parent == 0),
         "code": regions.code.astype(np.int64),
-        "name": np.array([node.name for node in nodes], object)[rows],
-        "level": np.array([node.level for node in nodes], np.int64)[rows],
-        "path": np.array(["/".join(node.path) for node in nodes], object)[rows],
-        "confidence": np.round(regions.confidence / CONFIDENCE_ONE, 4),
+        "name": _texts([node.name for node in nodes])[rows],
+        "level": own[rows] if level is None else np.full(len(regions), level, np.int64),
+        "path": _texts(["/".join(node.path) for node in nodes])[rows],
         "pixels": regions.pixels,
+        "area_m2": area,
+        "perimeter_m": perimeter,
+        "confidence": np.round(regions.confidence / CONFIDENCE_ONE, 4),
+        "confidence_min": np.round(least, 4),
+        "margin": np.round(regions.margin / CONFIDENCE_ONE, 4),
+        "touches_nodata": (regions.touches & 1) != 0,
+        "touches_edge": (regions.touches & 2) != 0,
     }
-    unknown = np.full(len(regions), np.nan)
-    area, length = (
-        (unknown, unknown) if crs is None else ground_size(regions, affine, crs, perimeter=perimeter)
+
+
+def _texts(values: list[str]) -> NDArray[np.object_]:
+    out = np.empty(len(values), object)
+    out[:] = values
+    return out
+
+
+def _sizes(
+    regions: Regions, affine: Affine, crs: str | None
+) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+    """Area and perimeter, rounded to what a pixel of the grid makes sensible; the same for all regions of a grid."""
+    if crs is None or not is_on_earth(crs):
+        unknown = np.full(len(regions), np.nan)
+        return unknown, unknown
+    area, perimeter = ground_size(regions, affine, crs)
+    system = CRS.from_user_input(crs)
+    unit = system.axis_info[0].unit_conversion_factor * (6.4e6 if system.is_geographic else 1.0)
+    square = abs(affine.determinant) * unit**2
+    side = math.sqrt(square)
+    return (
+        np.round(area, _decimals(square * _FINEST_AREA)),
+        np.round(perimeter, _decimals(side * _FINEST_LENGTH)),
     )
-    columns["area_m2"] = np.round(area, 2)
-    if perimeter and length is not None:
-        columns["perimeter_m"] = np.round(length, 2)
-    return columns
 
 
-def _nodes(codes: NDArray[np.uint16], taxonomy: ClassTree) -> list[ClassNode]:
+def _decimals(finest: float) -> int:
+    return max(2, math.ceil(-math.log10(finest)))
+
+
+def _nodes(codes: NDArray[np.integer[Any]], taxonomy: ClassTree) -> tuple[list[ClassNode], NDArray[np.int64]]:
+    """The classes present, and which of them each region has."""
+    present, rows = np.unique(codes, return_inverse=True)
     known = {node.code for node in taxonomy.nodes}
-    missing = [int(code) for code in codes if int(code) not in known]
+    missing = [int(code) for code in present if int(code) not in known]
     if missing:
         listed = ", ".join(map(str, missing[:_MAX_LISTED])) + (", ..." if len(missing) > _MAX_LISTED else "")
         raise InputError(
             f"the labels hold {len(missing)} codes that the taxonomy lacks: {listed}; "
             "add them to the taxonomy or choose the one the labels were made with"
         )
-    return [taxonomy.node(int(code)) for code in codes]
+    return [taxonomy.node(int(code)) for code in present], rows
