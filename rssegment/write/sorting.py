@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 
 __all__ = ["RUN_BYTES", "in_order"]
 
-RUN_BYTES = 1 << 28  # rows held in memory before they are put aside, sorted
+RUN_BYTES = 1 << 27  # rows held in memory before they are put aside, sorted
 _PIECE = 1 << 12  # rows of each run in memory while runs are merged
 
 UInt64 = NDArray[np.uint64]
@@ -34,19 +34,16 @@ def in_order(
         held: list[tuple[UInt64, pa.RecordBatch]] = []
         size = came = 0
         for keys, batch in batches:
+            if not keys.size:
+                continue
             held.append((keys, batch))
             size += batch.nbytes
             if size > run_bytes:
-                rows = _sorted(held, came)
-                path = Path(name) / f"{len(runs)}.arrow"
-                rows.save(path)
-                runs.append(_Rows.read(path))
-                came += len(rows)
-                held, size = [], 0
-                del rows
+                rows = sum(keys.size for keys, _ in held)
+                runs.append(_put_aside(held, came, Path(name) / f"{len(runs)}.arrow"))
+                came, size = came + rows, 0
         if held:
             runs.append(iter([_sorted(held, came)]))
-        held = []
         yield from _merged(runs)
 
 
@@ -81,22 +78,31 @@ class _Rows:
     @staticmethod
     def read(path: Path) -> Iterator[_Rows]:
         """The rows in ``path``, a piece at a time."""
-        with path.open("rb") as file, pa.ipc.open_file(file) as reader:
+        with pa.OSFile(str(path)) as file, pa.ipc.open_file(file) as reader:
             for k in range(reader.num_record_batches):
                 table = pa.Table.from_batches([reader.get_batch(k)])
                 keys, places = (table[name].to_numpy() for name in (".key", ".place"))
                 yield _Rows(keys, places, table.drop_columns([".key", ".place"]))
 
 
+def _put_aside(held: list[tuple[UInt64, pa.RecordBatch]], came: int, path: Path) -> Iterator[_Rows]:
+    """Saves what is held in order, holds it no more, and reads it again as it is asked for."""
+    _sorted(held, came).save(path)
+    return _Rows.read(path)
+
+
 def _sorted(held: list[tuple[UInt64, pa.RecordBatch]], came: int) -> _Rows:
     keys = np.concatenate([keys for keys, _ in held])
     order = np.argsort(keys, kind="stable")
-    table = _taken(pa.Table.from_batches([batch for _, batch in held]), order)
+    table = pa.Table.from_batches([batch for _, batch in held])
+    held.clear()
+    table = _taken(table, order)
     return _Rows(keys[order], order + came, table)
 
 
 def _taken(table: pa.Table, order: NDArray[Any]) -> pa.Table:
     """Rows in ``order``, in pieces of their own, so that no column's bytes outgrow 32-bit offsets."""
+    table = table.combine_chunks()
     pieces = [table.take(order[start : start + _PIECE]) for start in range(0, order.size, _PIECE)]
     return pa.concat_tables(pieces) if pieces else table
 
