@@ -51,7 +51,9 @@ def _next(node: int, leaving: int, part: int, sides: Int32, slots: Int32) -> int
     )
     onward = straight if straight >= 0 else right
     onward = left if left >= 0 else onward
-    if left >= 0 and straight >= 0 and right >= 0 and sides[right >> 1, right & 1] == part:
+    if (left | straight | right) >= 0 and sides[
+        right >> 1, right & 1
+    ] == part:  # none is -1: one branch, not three
         onward = right
     return int(onward)
 

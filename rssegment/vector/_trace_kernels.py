@@ -73,12 +73,14 @@ def find_runs(
         run += 1
         for j in range(1, width):
             changed[j] = labels[i, j] != labels[i, j - 1]
+        begin = run
         for w in range(words.size):
             if words[w] != 0:
-                for j in range(8 * w, min(8 * w + 8, width)):
-                    run_col[run] = j  # written over if there is no change here: cheaper than a branch
-                    run_code[run] = labels[i, j]
-                    run += changed[j]
+                for j in range(8):
+                    run_col[run] = 8 * w + j  # written over if there is no change here: cheaper than a branch
+                    run += changed[8 * w + j]
+        for k in range(begin, run):
+            run_code[k] = labels[i, run_col[k]]
         run_col[run] = width
         run_code[run] = 0
         run += 1
@@ -263,20 +265,33 @@ def measure_values(
 def _set_sides(
     sides: Int32, chain: int, region: Int32, way: int, upper: int, lower: int, direction: int
 ) -> None:
-    """Regions left and right of the boundary that leaves a corner: of the runs around it, those on the left of a
-    boundary come just before those on its right.
-    """
+    """Regions left and right of the boundary that leaves a corner in ``direction``; ``way``: all its ways."""
     upper_left, lower_left = upper - ((way >> UP) & 1), lower - ((way >> DOWN) & 1)
-    if direction == RIGHT:
-        left, right = upper, lower
-    elif direction == UP:
-        left, right = upper_left, upper
-    elif direction == LEFT:
-        left, right = lower_left, upper_left
-    else:
-        left, right = lower, lower_left
-    sides[chain, 0] = region[left]
-    sides[chain, 1] = region[right]
+    left_above, left_below = (
+        (upper_left if direction & 1 else upper),
+        (lower if direction & 1 else lower_left),
+    )
+    right_above, right_below = (
+        (upper if direction & 1 else upper_left),
+        (lower_left if direction & 1 else lower),
+    )
+    sides[chain, 0] = region[left_below if direction >= LEFT else left_above]
+    sides[chain, 1] = region[right_above if (direction == UP) | (direction == LEFT) else right_below]
+
+
+@inlined
+def _ways_of(ways: NDArray[np.uint8], k: int) -> int:
+    return int(np.int64(ways[k]))  # else unsigned, and a float once it meets a signed one
+
+
+@inlined
+def _onward(direction: int, here: int, turn: int, link: Int32) -> tuple[int, int]:
+    """The direction after a turn, whose ways are ``turn``, and the corner there. By sums, since turns are random."""
+    if direction & 1:  # this is not: directions alternate
+        across = LEFT - 2 * (turn & 1)
+        return across, here + 1 - across
+    down = turn >> DOWN
+    return UP + 2 * down, int(link[here, down])
 
 
 @inlined
@@ -317,25 +332,21 @@ def walk_chains(
     for node in range(node_corner.size):
         k = node_corner[node]
         _put(nodes, node, place[k], row, col)
-        for first in range(4):
-            way = int(ways[k])
-            if not (way >> first) & 1:
-                continue
+        while ways[k] & 15:
+            way = _ways_of(ways, k)
+            bit = way & -way
+            first = (bit >> 1) - (bit >> 3)  # 0 to 3
+            ways[k] = way ^ bit
             _set_sides(sides, chain, region, way >> 4, node_runs[node, 0], node_runs[node, 1], first)
             direction = first
             here = k + 1 - first if first in (RIGHT, LEFT) else int(link[k, first >> 1])
-            turn = int(ways[here])
+            turn = _ways_of(ways, here)
             while turn < 16:  # until the next node; every corner between is a turn
                 _put(vertices, vertex, place[here], row, col)
                 vertex += 1
                 ways[here] = 0
-                if direction & 1:
-                    direction = RIGHT if turn & 1 else LEFT
-                    here += 1 - direction
-                else:
-                    direction = UP + 2 * (turn >> DOWN)
-                    here = int(link[here, direction >> 1])
-                turn = int(ways[here])
+                direction, here = _onward(direction, here, turn, link)
+                turn = _ways_of(ways, here)
             ends[chain, 0] = node
             ends[chain, 1] = first
             ends[chain, 2] = own[here]
@@ -350,16 +361,11 @@ def walk_chains(
         _set_sides(sides, chain, region, 1 << DOWN, 0, own[k], DOWN)
         here, direction = k, LEFT
         while ways[here] != 0:
-            turn = int(ways[here])
+            turn = _ways_of(ways, here)
             _put(vertices, vertex, place[here], row, col)
             vertex += 1
             ways[here] = 0
-            if direction & 1:
-                direction = RIGHT if turn & 1 else LEFT
-                here += 1 - direction
-            else:
-                direction = UP + 2 * (turn >> DOWN)
-                here = int(link[here, direction >> 1])
+            direction, here = _onward(direction, here, turn, link)
         chain += 1
         offset[chain] = vertex
     return chain, vertex
