@@ -15,7 +15,8 @@ from numpy.typing import NDArray
 __all__ = ["RUN_BYTES", "in_order"]
 
 RUN_BYTES = 1 << 27  # rows held in memory before they are put aside, sorted
-_PIECE = 1 << 12  # rows of each run in memory while runs are merged
+_PIECE = 1 << 12  # rows moved at once
+_HEAD_BYTES = 1 << 18  # of each run in memory while runs are merged
 
 UInt64 = NDArray[np.uint64]
 Int64 = NDArray[np.int64]
@@ -73,7 +74,7 @@ class _Rows:
         for name, values in columns.items():
             table = table.append_column(name, pa.array(values))
         with path.open("wb") as file, pa.ipc.new_file(file, table.schema) as writer:
-            writer.write_table(table, max_chunksize=_PIECE)
+            writer.write_table(table, max_chunksize=max(1, _HEAD_BYTES * len(table) // table.nbytes))
 
     @staticmethod
     def read(path: Path) -> Iterator[_Rows]:

@@ -17,6 +17,7 @@ from hypothesis import strategies as st
 from pyproj import CRS
 
 from rssegment.errors import OutputError
+from rssegment.write import arrow, sorting
 from rssegment.write.features import Features, Layer, chunks_of
 from rssegment.write.parquet import write_parquet
 from rssegment.write.vectors import write_vectors
@@ -149,19 +150,21 @@ def test_duckdb_reads_it(tmp_path: Path) -> None:
     assert shapely.equals(shapely.from_wkt([row[4] for row in rows]), polygons[kept]).all()
 
 
-def test_memory_does_not_grow_with_the_file(tmp_path: Path) -> None:
+def test_memory_does_not_grow_with_the_file(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(arrow, "_GROUP_ROWS", 4096)
+    monkeypatch.setattr(sorting, "_HEAD_BYTES", 1 << 14)
     layer, usual = Layer("EPSG:32633", 10.0, schema={"id": "int64"}), pa.default_memory_pool()
-    squares, peaks = grid(100), []
-    for chunks in (10, 30):
+    squares, peaks = grid(50), []
+    for chunks in (12, 48):
         pool = pa.proxy_memory_pool(usual)
         pa.set_memory_pool(pool)
         try:
             many = chunks_of((squares for _ in range(chunks)), layer)
-            write_parquet(tmp_path / "a.parquet", many, layer.schema or {}, layer, 1 << 21)
+            write_parquet(tmp_path / "a.parquet", many, layer.schema or {}, layer, 1 << 20)
         finally:
             pa.set_memory_pool(usual)
         peaks.append(pool.max_memory())
-    assert peaks[0] > 1 << 21
+    assert peaks[0] > 1 << 20
     assert peaks[1] < 1.5 * peaks[0]
 
 

@@ -30,14 +30,21 @@ def batches(keys: NDArray[np.uint64], ends: list[int]) -> Iterator[tuple[NDArray
     st.lists(st.integers(0, 300), max_size=6),
     st.integers(1, 5000),
     st.integers(3, 60),
+    st.integers(1, 2000),
 )
 def test_order_is_that_of_a_stable_sort(
-    tmp_path_factory: pytest.TempPathFactory, keys: list[int], ends: list[int], run_bytes: int, piece: int
+    tmp_path_factory: pytest.TempPathFactory,
+    keys: list[int],
+    ends: list[int],
+    run_bytes: int,
+    piece: int,
+    head: int,
 ) -> None:
     folder: Path = tmp_path_factory.mktemp("sorting")
     values = np.array(keys, np.uint64)
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(sorting, "_PIECE", piece)
+        patch.setattr(sorting, "_HEAD_BYTES", head)
         tables = list(in_order(batches(values, sorted(ends)), folder, run_bytes))
     order = np.concatenate([table["value"].to_numpy() for table in tables]) if tables else np.empty(0, int)
     assert np.array_equal(order, np.argsort(values, kind="stable"))
