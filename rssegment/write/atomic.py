@@ -6,7 +6,7 @@ import errno
 import os
 import shutil
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
@@ -28,11 +28,12 @@ _DENIED = {
 
 
 @contextmanager
-def staged(path: Path) -> Iterator[Path]:
+def staged(path: Path, companions: Iterable[str] = ()) -> Iterator[Path]:
     """A path of the same name in a hidden folder beside ``path``; moved to it when the body ends well.
 
     What else the body leaves in that folder (GDAL's ``.aux.xml`` sidecars) moves along, before the file itself, so
-    that whoever sees the file sees all of it. If the body raises, nothing of it is left.
+    that whoever sees the file sees all of it. If the body raises, nothing of it is left. ``companions``: suffixes of
+    files that belong to such a file: those of an earlier one, which the body did not make again, go.
 
     Raises
     ------
@@ -45,7 +46,10 @@ def staged(path: Path) -> Iterator[Path]:
         folder = Path(tempfile.mkdtemp(prefix=f".{path.name}.", dir=path.parent))
         try:
             yield folder / path.name
+            stale = [other for other in companions if not (folder / path.with_suffix(other).name).exists()]
             _publish(folder, path)
+            for suffix in stale:
+                path.with_suffix(suffix).unlink(missing_ok=True)
         finally:
             shutil.rmtree(folder, ignore_errors=True)
 

@@ -75,7 +75,8 @@ _ALL = (
         (".pmtiles",),
         "Web Mercator",
         "for maps on screens: needs a CRS; ends at 85.05 degrees north and south; coordinates are rounded to a quarter "
-        "of a pixel at the largest zoom and more below it, where the smallest regions of a full tile are left out",
+        "of a pixel at the largest zoom, more below it; a tile has 2 MB and 200,000 features at most, beyond which it "
+        "gets coarser and the smallest are left out",
         driver="PMTiles",
     ),
     Format(

@@ -27,6 +27,7 @@ _RADIUS = 6_378_137.0
 _TURN = 2 * math.pi * _RADIUS  # m round the equator, and a side of the one tile of zoom 0
 _UNITS = 4096  # coordinates along a side of a tile
 _EDGE = math.degrees(math.atan(math.sinh(math.pi)))  # latitude where the one tile of zoom 0 ends
+_LARGEST_TILE = 2_000_000  # bytes; GDAL's own limit, a quarter of it, coarsens tiles of 10,000 regions
 _LARGEST_ZOOM = 22
 _LEVELS = 5  # zooms below the largest, where the scene's size is not known
 
@@ -63,7 +64,13 @@ def write_pmtiles(path: Path, chunks: Iterator[Chunk], schema: Schema, layer: La
     if first is None:
         path.write_bytes(_empty_archive(layer.name, schema))
         return count
-    options = {"NAME": layer.name, "TYPE": "overlay", "MINZOOM": str(least), "MAXZOOM": str(greatest)}
+    options = {
+        "NAME": layer.name,
+        "TYPE": "overlay",
+        "MINZOOM": str(least),
+        "MAXZOOM": str(greatest),
+        "MAX_SIZE": str(_LARGEST_TILE),
+    }
     write_ogr(Target(path, "PMTiles", "EPSG:3857", layer.name, options), chain([first], source), full)
     return count
 
@@ -108,6 +115,9 @@ def _cut(rings: Rings) -> tuple[Rings, NDArray[np.bool_]]:
     parts, index = shapely.get_parts(polygons, return_index=True)
     areal = (shapely.get_type_id(parts) == shapely.GeometryType.POLYGON) & ~shapely.is_empty(parts)
     parts, owner = parts[areal], owner[index[areal]]
+    if not parts.size:
+        nothing = np.zeros(1, np.int64)
+        return Rings(np.empty((0, 2)), nothing, nothing, nothing), np.zeros(len(rings), np.bool_)
     count = np.bincount(owner, minlength=len(rings))
     kept = count > 0
     features = np.concatenate([[0], np.cumsum(count[kept])])

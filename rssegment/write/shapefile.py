@@ -89,7 +89,7 @@ class _Limits:
             self._check_values(name, kind, chunk.arrow[name])
         self._features += len(chunk)
         self._shapes += _shape_bytes(chunk.rings)
-        table = 33 + 32 * len(self._widths) + self._features * (1 + sum(self._widths.values()))
+        table = 34 + 32 * len(self._widths) + self._features * (1 + sum(self._widths.values()))
         for suffix, size in ((".shp", self._shapes), (".dbf", table)):
             if size > self._largest:
                 raise OutputError(

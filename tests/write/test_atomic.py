@@ -44,6 +44,16 @@ def test_sidecars_come_along(tmp_path: Path) -> None:
     assert (tmp_path / "a.tif.aux.xml").read_bytes() == b"names"
 
 
+def test_companions_of_an_earlier_file_go(tmp_path: Path) -> None:
+    for name in ("a.shp", "a.prj", "a.dbf", "b.prj"):
+        (tmp_path / name).write_bytes(b"old")
+    with staged(tmp_path / "a.shp", (".dbf", ".prj", ".cpg")) as temporary:
+        temporary.write_bytes(b"new")
+        temporary.with_suffix(".dbf").write_bytes(b"new")
+    found = {path.name: path.read_bytes() for path in tmp_path.iterdir()}
+    assert found == {"a.shp": b"new", "a.dbf": b"new", "b.prj": b"old"}
+
+
 @pytest.mark.parametrize("code", [errno.ENOSPC, errno.EDQUOT])
 def test_a_full_disk_is_named(tmp_path: Path, code: int) -> None:
     with (
