@@ -2,35 +2,61 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from dataclasses import dataclass
+import math
+import os
+import warnings
+from collections.abc import Iterator, Mapping
+from contextlib import AbstractContextManager, contextmanager, nullcontext
+from dataclasses import dataclass, replace
 from pathlib import Path
-from xml.etree import ElementTree
+from typing import Any
 
 import numpy as np
-import rasterio
 from numpy.typing import NDArray
 from odc.geo.geobox import GeoBox
-from rasterio.errors import RasterioError
+from rasterio.errors import NotGeoreferencedWarning, RasterioError
 from rasterio.windows import Window
 
 from rssegment.errors import ReadError, SceneError
-from rssegment.grid import BlockGrid, Box
-from rssegment.scene.checks import placed
+from rssegment.geodesy import is_on_earth
+from rssegment.grid import Box
+from rssegment.scene.checks import check_blocks, check_is_raster, check_same_grid, placed
+from rssegment.scene.codes import (
+    Mask,
+    Values,
+    distinct_values,
+    merged,
+    positions_of,
+    possible_codes,
+    scan_boxes,
+)
+from rssegment.scene.handles import (
+    Dataset,
+    complaints,
+    discard,
+    gdal,
+    handle,
+    is_remote,
+    open_dataset,
+    reason,
+)
+from rssegment.scene.legend import legend_of
 
 __all__ = ["LabelRaster"]
 
 MAX_CLASSES = 65535
-_WHOLE = ("uint8", "int8", "uint16", "int16", "uint32", "int32", "int64")
+_WHOLE = ("uint8", "int8", "uint16", "int16", "uint32", "int32", "int64", "uint64")
+_NO_BYTE = 255
 
 
 @dataclass(frozen=True)
 class LabelRaster:
     """A raster of class codes. A value: it holds no open file, so it can be sent to another process.
 
-    ``codes`` are the class values present, ascending, without no data; :meth:`read` gives 1-based positions in it
-    and 0 for no data, so that any values, 0 and negative ones too, can be classes. ``names`` and ``colors`` are those
-    of the file, where it has them.
+    ``codes`` are the class values, ascending, without no data: those present if ``scanned``, else all that the type can
+    hold. :meth:`read` gives 1-based positions in it and 0 for no data, so that any values, 0 and negative ones too, can
+    be classes. ``nodata`` is the value that means no data, or None if only a mask (``masked``) says. ``names`` and
+    ``colors`` are those of the file, where it has them. ``remarks`` say what a user should know.
     """
 
     path: str
@@ -39,33 +65,38 @@ class LabelRaster:
     codes: tuple[int, ...]
     names: Mapping[int, str]
     colors: Mapping[int, tuple[int, int, int]]
+    scanned: bool = True
+    masked: bool = False
+    remarks: tuple[str, ...] = ()
+    stamp: int = 0
 
     @classmethod
-    def open(cls, path: str | Path, nodata: float | None = None) -> LabelRaster:
+    def open(cls, path: str | Path, nodata: float | None = None, *, scan: bool = True) -> LabelRaster:
         """Opens ``path`` and reads it once, to know its classes.
 
-        Value 0 is no data unless the file (or ``nodata``) says that another value is.
+        Value 0 is no data unless the file (or ``nodata``, which outranks it) says that another value is, or has a mask.
+        ``scan`` False spares that reading where the type has few enough values for any of them to be a class, as
+        8 bits; ask :attr:`scanned`. Then nobody has noticed yet if no pixel has a class: see :meth:`no_class`.
 
         Raises
         ------
         SceneError
-            Not a raster of whole numbers in one band, or of more than 65535 classes.
+            Not a raster of whole numbers in one band, of more than 65535 classes, or without any class.
         """
-        try:
-            with rasterio.open(path) as file:
-                _check(file, path)
-                geobox = _grid(file, path)
-                missing = nodata if nodata is not None else file.nodata
-                codes = _present(file, missing)
-                names, colors = _names(Path(path)), _colors(file)
-        except RasterioError as error:
-            raise SceneError(f"can't read {path} as a label raster: {error}") from error
-        if not codes:
-            raise SceneError(
-                f"{path} holds no class: every pixel is no data ({missing or 0:g}); "
-                "if that value is a class, say what marks no data instead by --nodata"
-            )
-        return cls(str(path), geobox, missing, codes, names, colors)
+        with _opened(path) as file:
+            _check(file, str(path))
+            masked = _is_masked(file)
+            missing, remarks = _nodata(file, nodata, masked, str(path))
+            possible = possible_codes(file.dtypes[0], missing)
+            scanned = scan or not 0 < len(possible) <= MAX_CLASSES
+            legend = legend_of(file, str(path))
+            geobox, more = _grid(file, str(path))
+            raster = cls(
+                str(path), geobox, missing, () if scanned else possible, legend.names, legend.colors,
+                scanned, masked, (*remarks, *more), _stamp(str(path)),
+            )  # fmt: skip
+            block = file.block_shapes[0]
+        return raster._scanned(block) if scanned else raster
 
     @classmethod
     def of_bytes(cls, path: str | Path) -> LabelRaster:
@@ -76,16 +107,17 @@ class LabelRaster:
         SceneError
             Not a raster of bytes in one band.
         """
-        try:
-            with rasterio.open(path) as file:
-                if file.count != 1 or file.dtypes[0] != "uint8":
-                    raise SceneError(
-                        f"{path} has {file.count} band(s) of {file.dtypes[0]}; expected one band of uint8, "
-                        "0 to 254 for a probability from 0 to 1 and 255 for no data, as segment writes it"
-                    )
-                return cls(str(path), _grid(file, path), 255, (), {}, {})
-        except RasterioError as error:
-            raise SceneError(f"can't read {path}: {error}") from error
+        with _opened(path) as file:
+            if _data_bands(file) != 1 or file.dtypes[0] != "uint8":
+                raise SceneError(
+                    f"{path} has {file.count} band(s) of {file.dtypes[0]}; expected one band of uint8, "
+                    "0 to 254 for a probability from 0 to 1 and 255 for no data, as segment writes it"
+                )
+            geobox, remarks = _grid(file, str(path))
+            known = file.nodata is not None and 0 <= file.nodata <= _NO_BYTE
+            missing = int(file.nodata) if known else _NO_BYTE
+            masked = _is_masked(file)
+            return cls(str(path), geobox, missing, (), {}, {}, False, masked, remarks, _stamp(str(path)))
 
     @property
     def shape(self) -> tuple[int, int]:
@@ -96,8 +128,55 @@ class LabelRaster:
     def georeferenced(self) -> bool:
         return self.geobox.crs is not None
 
+    def no_class(self) -> SceneError:
+        """What to raise when no pixel has a class."""
+        return SceneError(
+            f"{self.path} holds no class: every pixel is no data ({self._no_data_is}); "
+            "if that value is a class, say what marks no data instead by --nodata"
+        )
+
+    @property
+    def _no_data_is(self) -> str:
+        parts = [] if self.nodata is None else [f"{self.nodata:g}"]
+        return " or ".join([*parts, "its mask"] if self.masked else parts)
+
+    def check_same_grid(self, other: LabelRaster) -> None:
+        """Refuses a raster that isn't on this one's pixels, as of confidence; without a CRS only sizes can differ.
+
+        Raises
+        ------
+        SceneError
+            Says what differs, and how to mend it.
+        """
+        if self.georeferenced != other.georeferenced:
+            bare = other if self.georeferenced else self
+            raise SceneError(
+                f"{other.path} isn't on the pixel grid of {self.path}: {bare.path} has no CRS; "
+                "give it the other's, as by gdal_translate -a_srs EPSG:XXXX"
+            )
+        boxes = self.geobox, other.geobox
+        if not self.georeferenced:
+            boxes = (
+                GeoBox(self.shape, self.geobox.affine, None),
+                GeoBox(other.shape, self.geobox.affine, None),
+            )
+        check_same_grid(boxes, (self.path, other.path))
+
     def read(self, box: Box) -> NDArray[np.uint16]:
         """Positions (H, W) of the classes in ``codes``, counted from 1; 0 is no data.
+
+        Raises
+        ------
+        ReadError
+            The file is damaged there, or has a value that it didn't have when it was opened.
+        """
+        values, missing = self._read(box)
+        positions = positions_of(values, self.codes)
+        positions[missing] = 0
+        return positions
+
+    def read_values(self, box: Box) -> Values:
+        """The stored values (H, W); for bytes that mean themselves, 255 where there is no data.
 
         Raises
         ------
@@ -105,99 +184,140 @@ class LabelRaster:
             The file is damaged there.
         """
         values, missing = self._read(box)
-        return _positions(values, missing, self.codes)
+        if not self.codes:
+            values[missing] = _NO_BYTE
+        return values
 
-    def read_values(self, box: Box) -> NDArray[np.integer]:
-        """The stored values (H, W).
-
-        Raises
-        ------
-        ReadError
-            The file is damaged there.
-        """
-        return self._read(box)[0]
-
-    def _read(self, box: Box) -> tuple[NDArray[np.integer], NDArray[np.bool_]]:
+    def _read(self, box: Box) -> tuple[Values, Mask]:
+        """Values and which of them are no data."""
         window = Window(box.col, box.row, box.width, box.height)
+        if _stamp(self.path) != self.stamp:
+            raise ReadError(f"{self.path} changed since it was opened; start again")
         try:
-            with rasterio.open(self.path) as file:
-                values = file.read(1, window=window)
-                return values, _missing(file, values, self.nodata, window)
-        except RasterioError as error:
-            raise ReadError(f"can't read rows {box.row} to {box.stop_row} of {self.path}: {error}") from error
+            with gdal(self.path), self._quiet(), complaints():
+                file = handle(self.path, None, self.stamp)
+                values: Values = file.read(1, window=window)
+                missing = np.zeros(values.shape, np.bool_) if self.nodata is None else values == self.nodata
+                if self.masked:
+                    missing |= file.read_masks(1, window=window) == 0
+        except (RasterioError, SceneError, OSError, ValueError) as error:
+            discard(self.path, None, self.stamp)
+            raise ReadError(
+                f"can't read rows {box.row} to {box.stop_row - 1}, columns {box.col} to {box.stop_col - 1} of "
+                f"{self.path}: {reason(error)}"
+            ) from error
+        return values, missing
+
+    def _quiet(self) -> AbstractContextManager[Any]:
+        """Without a warning per thread that the raster isn't placed, which is told in :attr:`remarks`."""
+        return nullcontext() if self.georeferenced else _unplaced_allowed()
+
+    def _scanned(self, block: tuple[int, int]) -> LabelRaster:
+        """The same raster with the codes that are present; ``block`` is the shape of the file's own blocks."""
+        found: Values = np.empty(0, np.uint8)
+        for box in scan_boxes(self.shape, block):
+            values, missing = self._read(box)
+            if missing.all():
+                continue
+            present = distinct_values(values, missing)
+            found = merged(found.astype(present.dtype), present)
+            if found.size > MAX_CLASSES:
+                raise SceneError(
+                    f"{self.path} has more than {MAX_CLASSES} distinct values, up to row {box.stop_row} already: "
+                    "this is no class raster, but one of measurements or of objects' numbers"
+                )
+        if not found.size:
+            raise self.no_class()
+        if found[-1] > np.iinfo(np.int64).max:
+            raise SceneError(
+                f"{self.path} holds the code {found[-1]}; expected less than 2**63: give it smaller codes"
+            )
+        return replace(self, codes=tuple(found.tolist()))
 
 
-def _grid(file: rasterio.DatasetReader, path: str | Path) -> GeoBox:
-    return placed(file, str(path), None)[0] if file.crs else GeoBox(file.shape, file.transform, None)
+@contextmanager
+def _unplaced_allowed() -> Iterator[None]:
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", NotGeoreferencedWarning)
+        yield
 
 
-def _positions(
-    values: NDArray[np.integer], missing: NDArray[np.bool_], codes: tuple[int, ...]
-) -> NDArray[np.uint16]:
-    if values.dtype in (np.uint8, np.uint16):  # a table look-up: ten times as fast as a search
-        table = np.zeros(np.iinfo(values.dtype).max + 1, np.uint16)
-        table[list(codes)] = np.arange(1, len(codes) + 1)
-        positions = table[values]
-    else:
-        positions = (np.searchsorted(np.array(codes, values.dtype), values) + 1).astype(np.uint16)
-    positions[missing] = 0
-    return np.asarray(positions, np.uint16)
+@contextmanager
+def _opened(path: str | Path) -> Iterator[Dataset]:
+    with gdal(str(path)), _unplaced_allowed(), open_dataset(str(path)) as file:
+        check_is_raster(file, str(path))
+        check_blocks(file, str(path))
+        yield file
 
 
-def _check(file: rasterio.DatasetReader, path: str | Path) -> None:
-    if file.count != 1:
+def _stamp(path: str) -> int:
+    return 0 if is_remote(path) or not os.path.isfile(path) else os.stat(path).st_mtime_ns
+
+
+def _check(file: Dataset, path: str) -> None:
+    bands = _data_bands(file)
+    if bands != 1:
+        picture = "as of a picture whose colours stand for classes" if bands == 3 else "as of a scene"
         raise SceneError(
-            f"{path} has {file.count} bands; a label raster has one. Extract it first: "
-            f"gdal_translate -b 1 {path} labels.tif"
+            f"{path} has {bands} bands, {picture}; a label raster has one, of class codes. If one of them is that, "
+            f"extract it: gdal_translate -b 1 {path} labels.tif"
         )
     if file.dtypes[0] not in _WHOLE:
         raise SceneError(
-            f"{path} holds {file.dtypes[0]} values; class codes are whole numbers. "
+            f"{path} holds {file.dtypes[0]} values; expected class codes, which are whole numbers. "
             f"If these are such, convert them first: gdal_translate -ot UInt16 {path} labels.tif"
         )
 
 
-def _present(file: rasterio.DatasetReader, nodata: float | None) -> tuple[int, ...]:
-    found: set[int] = set()
-    for block in BlockGrid(file.shape, 4096):
-        box = block.core
-        window = Window(box.col, box.row, box.width, box.height)
-        values = file.read(1, window=window)
-        found.update(int(v) for v in _unique(values[~_missing(file, values, nodata, window)]))
-        if len(found) > MAX_CLASSES:
+def _data_bands(file: Dataset) -> int:
+    """Number of bands without the alpha band."""
+    return sum(color.name != "alpha" for color in file.colorinterp)
+
+
+def _is_masked(file: Dataset) -> bool:
+    return any(flag.name in {"per_dataset", "alpha"} for flag in file.mask_flag_enums[0])
+
+
+def _nodata(
+    file: Dataset, asked: float | None, masked: bool, path: str
+) -> tuple[int | None, tuple[str, ...]]:
+    """The value that means no data, and what to tell of the file's own."""
+    bounds = np.iinfo(file.dtypes[0])
+    span = f"{file.dtypes[0]}, whole numbers from {bounds.min} to {bounds.max}"
+    if asked is not None:
+        if not _held(asked, bounds):
             raise SceneError(
-                f"{file.name} has more than {MAX_CLASSES} distinct values: this is no class raster"
+                f"nodata is {asked:g}, which {path} can't hold: it is of {span}; give a value that it holds"
             )
-    return tuple(sorted(found))
+        return int(asked), ()
+    if file.nodata is not None and _held(file.nodata, bounds):
+        return int(file.nodata), ()
+    value = None if masked else 0
+    if file.nodata is None:
+        return value, ()
+    instead = "its mask tells what is no data" if masked else "0 is taken for no data"
+    return value, (f"the file's nodata value {file.nodata:g} is ignored: it is of {span}; {instead}",)
 
 
-def _unique(values: NDArray[np.integer]) -> NDArray[np.integer]:
-    if values.dtype in (np.uint8, np.uint16):
-        return np.flatnonzero(np.bincount(values.ravel()))
-    return np.unique(values)
+def _held(value: float, bounds: np.iinfo[Any]) -> bool:
+    return math.isfinite(value) and value == int(value) and bounds.min <= value <= bounds.max
 
 
-def _missing(
-    file: rasterio.DatasetReader, values: NDArray[np.integer], nodata: float | None, window: Window
-) -> NDArray[np.bool_]:
-    if nodata is not None:
-        return np.asarray(values == nodata)
-    masked = any(flag.name in ("per_dataset", "alpha") for flag in file.mask_flag_enums[0])
-    return np.asarray(file.read_masks(1, window=window) == 0) if masked else np.asarray(values == 0)
-
-
-def _colors(file: rasterio.DatasetReader) -> dict[int, tuple[int, int, int]]:
-    try:
-        return {code: color[:3] for code, color in file.colormap(1).items()}
-    except ValueError:
-        return {}
-
-
-def _names(path: Path) -> dict[int, str]:
-    """Category names from GDAL's sidecar file, where there is one: rasterio does not show them."""
-    try:
-        root = ElementTree.parse(path.with_name(path.name + ".aux.xml")).getroot()
-    except (OSError, ElementTree.ParseError):
-        return {}
-    names = root.findall("./PAMRasterBand[@band='1']/CategoryNames/Category")
-    return {code: name.text for code, name in enumerate(names) if name.text}
+def _grid(file: Dataset, path: str) -> tuple[GeoBox, tuple[str, ...]]:
+    """The grid, without a CRS if there is none on the Earth, and what to tell of that."""
+    shape = file.shape
+    if file.crs is None:
+        points = (
+            " (it is placed by ground control points: gdalwarp makes its pixels regular)"
+            if file.gcps[0]
+            else ""
+        )
+        return GeoBox(shape, file.transform, None), (
+            f"the raster has no CRS{points}: coordinates are pixels (col, row), and areas are unknown",
+        )
+    if not is_on_earth(file.crs.to_wkt()):
+        return GeoBox(shape, file.transform, None), (
+            f"the raster's CRS {file.crs.to_wkt()[:60]!r} is no map of the Earth: coordinates are pixels (col, row), "
+            "and areas are unknown",
+        )
+    return placed(file, path, None)
