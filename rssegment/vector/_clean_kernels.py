@@ -301,11 +301,10 @@ def find_enclosed(
     return clock
 
 
-@kernel("void(int32[::1], int32[::1], int64[::1], int64[::1])")
-def unite_enclosed(owner: Int32, parent: Int32, pixels: Int64, key: Int64) -> None:
-    """Makes each region that has an ``owner`` part of it."""
+@kernel("void(int32[::1], int32[::1], int64[::1])")
+def unite_enclosed(owner: Int32, parent: Int32, pixels: Int64) -> None:
+    """Makes each region that has an ``owner`` part of it; an owner's key stays: its first pixel is above its holes."""
     for k in range(owner.size):
         if owner[k] >= 0:
             parent[k] = owner[k]
             pixels[owner[k]] += pixels[k]
-            key[owner[k]] = min(key[owner[k]], key[k])

@@ -168,6 +168,40 @@ def cleaned_by_pixels(labels: NDArray, smallest: NDArray, hole: NDArray, connect
     return labels
 
 
+def sieved_by_dicts(graph: RegionGraph, smallest: float) -> NDArray[np.uint16]:
+    """The sieve once more, on the graph, for rasters that are too large for the sieve on pixels."""
+    near: list[dict[int, int]] = [{} for _ in range(len(graph))]
+    for (a, b), length in zip(graph.pairs.tolist(), graph.lengths.tolist(), strict=True):
+        near[a][b] = near[b][a] = length
+    code, pixels, key = graph.code.tolist(), graph.pixels.tolist(), graph.key.tolist()
+    members = {k: [k] for k in range(len(graph))}
+    few = {k for k in members if pixels[k] < smallest}
+    while few:
+        s = min(few, key=lambda k: (pixels[k], key[k]))
+        few.discard(s)
+        if not any(near[s].values()):
+            continue
+        t = max(
+            (k for k, length in near[s].items() if length), key=lambda k: (near[s][k], pixels[k], -key[k])
+        )
+        for k in [s, *(k for k in near[s] if k != t and code[k] == code[t])]:
+            for other, length in near[k].items():
+                del near[other][k]
+                if other != t:
+                    near[t][other] = near[other][t] = near[t].get(other, 0) + length
+            pixels[t] += pixels[k]
+            key[t] = min(key[t], key[k])
+            members[t] += members.pop(k)
+            few.discard(k)
+        few.discard(t)
+        if pixels[t] < smallest:
+            few.add(t)
+    result = graph.code.copy()
+    for k, union in members.items():
+        result[union] = code[k]
+    return result
+
+
 # -------------------------------------------------------------------------------------------- the laws
 
 SIDE = st.integers(1, 9)
@@ -207,6 +241,16 @@ def test_limits_that_differ_from_place_to_place(labels, data, connectivity):
     assert np.array_equal(cleaned(labels, smallest, hole, connectivity), truth)
 
 
+@pytest.mark.parametrize("smallest", [2, 3, 7, 30, 200, 1e9])
+@pytest.mark.parametrize("connectivity", [4, 8])
+@pytest.mark.parametrize("roughness", [0, 1])
+def test_many_regions(smallest, connectivity, roughness):
+    fields = np.random.default_rng(5).standard_normal((5, 60, 61))
+    labels = ndimage.gaussian_filter(fields, (0, roughness, roughness)).argmax(axis=0).astype(np.uint16)
+    graph, _ = graph_of(labels + (roughness == 0), connectivity)
+    assert np.array_equal(clean(graph, smallest), sieved_by_dicts(graph, smallest))
+
+
 @given(RASTERS, LIMIT, LIMIT, CONNECTIVITY)
 def test_nothing_small_is_left_but_what_has_no_neighbour(labels, smallest, hole, connectivity):
     result = cleaned(labels, smallest, hole, connectivity)
@@ -236,19 +280,20 @@ def test_numbering_and_order_do_not_matter(labels, smallest, hole, connectivity,
     assert np.array_equal(clean(shuffled, smallest, hole), clean(whole, smallest, hole)[regions])
 
 
-@given(RASTERS, LIMIT, CONNECTIVITY)
-def test_the_sieve_needs_no_pairs_of_large_regions(labels, smallest, connectivity):
+@given(RASTERS, LIMIT, LIMIT, CONNECTIVITY)
+def test_pairs_of_large_regions_are_not_needed(labels, smallest, hole, connectivity):
     graph, _ = graph_of(labels, connectivity)
-    kept = (graph.pixels < smallest)[graph.pairs].any(axis=1)
-    named = np.union1d(np.flatnonzero(graph.pixels < smallest), graph.pairs[kept])
+    large = graph.pixels >= max(smallest, hole)
+    kept = ~large[graph.pairs].all(axis=1)
+    named = np.union1d(np.flatnonzero(~large), graph.pairs[kept])
     number = np.zeros(len(graph), int)
     number[named] = np.arange(named.size)
     less = RegionGraph(
-        graph.code[named], graph.pixels[named], graph.key[named], graph.open[named], number[graph.pairs[kept]],
-        graph.lengths[kept],
+        graph.code[named], graph.pixels[named], graph.key[named], (graph.open != 0)[named] | large[named],
+        number[graph.pairs[kept]], graph.lengths[kept],
     )  # fmt: skip
-    codes = clean(graph, smallest)
-    assert np.array_equal(codes[named], clean(less, smallest))
+    codes = clean(graph, smallest, hole)
+    assert np.array_equal(codes[named], clean(less, smallest, hole))
     others = np.setdiff1d(np.arange(len(graph)), named)
     assert np.array_equal(codes[others], graph.code[others])
 
@@ -394,8 +439,37 @@ def test_a_ring_closed_by_the_sieve_is_filled():
     assert np.array_equal(cleaned(labels, 2, 9), np.where(labels == 3, 3, 1))
 
 
+def test_a_union_that_came_to_the_edge_is_no_hole():
+    labels = raster("11311 12321 12221 11111")
+    assert np.array_equal(cleaned(labels, 3, 20), np.where(labels == 3, 2, labels))
+
+
+def test_all_that_filled_holes_hold_counts():
+    labels = np.pad(NEST, 3, constant_values=6)
+    assert np.array_equal(cleaned(labels, 81, 50), np.where(labels == 6, 6, 1))
+    assert (cleaned(labels, 82, 50) == 6).all()
+
+
+def test_a_union_has_the_first_pixel_of_what_it_absorbed_and_the_least_limits():
+    one = np.ones(4, np.uint8)
+    # 0 goes to 2, which then has as many pixels as 1; 3 may go to either
+    graph = RegionGraph(
+        np.array([1, 2, 3, 4], np.uint16), np.array([1, 3, 2, 2]), np.arange(4), one,
+        np.array([[0, 2], [1, 3], [2, 3]]), np.array([5, 1, 1]),
+    )  # fmt: skip
+    assert clean(graph, 3).tolist() == [3, 2, 3, 3]
+    # 0 goes to 1 and unites it with 2; only 2 says that 3 is too large for a hole
+    ring = RegionGraph(
+        np.array([1, 2, 2, 3], np.uint16), np.array([1, 8, 7, 4]), np.arange(4), np.array([1, 1, 1, 0]),
+        np.array([[0, 1], [0, 2], [1, 3], [2, 3]]), np.array([3, 2, 5, 3]),
+    )  # fmt: skip
+    assert clean(ring, 2, 5).tolist() == [2, 2, 2, 2]
+    assert clean(ring, 2, [5, 5, 4, 5]).tolist() == [2, 2, 2, 3]
+
+
 def test_what_touches_the_outside_by_a_corner_is_a_hole():
-    assert cleaned(raster("2111 1211 1111"), 0, 2)[1, 1] == 1
+    for connectivity in (4, 8):
+        assert cleaned(raster("3111 1211 1111"), 0, 2, connectivity)[1, 1] == 1
 
 
 def test_with_connectivity_8_regions_unite_by_a_corner():
