@@ -1,4 +1,4 @@
-"""Compiled inside of :mod:`rssegment.vector.simplify`: which chains may become the straight line between their junctions.
+"""Compiled inside of :mod:`rssegment.vector.simplify`: which chains may become straight between their junctions.
 
 Compiled into ``_simplify_kernels.py``, whose cache on disk doesn't see changes made here: touch that file too.
 """
