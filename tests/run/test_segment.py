@@ -196,15 +196,15 @@ def test_a_block_that_fails_is_named_and_can_be_mended(
 def test_resume_does_the_failed_blocks_and_no_other(
     scene: Path, bundle: Path, reference: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    real, traced, broken = block_module.trace_block, list[Box](), [True]
+    real, traced, broken = block_module._classify, list[Box](), [True]
 
-    def fails_at_first(labels: object, core: Box, *rest: object) -> object:
+    def fails_at_first(plan: rs.Plan, core: Box) -> object:
         if core == Box(256, 512, 256, 256) and broken[0]:
             raise RuntimeError("a passing trouble")
         traced.append(core)
-        return real(labels, core, *rest)
+        return real(plan, core)
 
-    monkeypatch.setattr(block_module, "trace_block", fails_at_first)
+    monkeypatch.setattr(block_module, "_classify", fails_at_first)
     with pytest.raises(BlocksFailedError, match=r"1 of 12 blocks failed .*RuntimeError: a passing trouble"):
         rs.segment(scene, bundle, tmp_path, settings=settings(retries=1))
     assert len(traced) == 11
@@ -219,15 +219,15 @@ def test_resume_does_the_failed_blocks_and_no_other(
 def test_a_passing_trouble_is_retried(
     scene: Path, bundle: Path, reference: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    real, tries = block_module.trace_block, Counter[Box]()
+    real, tries = block_module._classify, Counter[Box]()
 
-    def fails_once(labels: object, core: Box, *rest: object) -> object:
+    def fails_once(plan: rs.Plan, core: Box) -> object:
         tries[core] += 1
         if tries[core] == 1:
             raise RuntimeError("a passing trouble")
-        return real(labels, core, *rest)
+        return real(plan, core)
 
-    monkeypatch.setattr(block_module, "trace_block", fails_once)
+    monkeypatch.setattr(block_module, "_classify", fails_once)
     rs.segment(scene, bundle, tmp_path, settings=settings(retries=1))
     assert set(tries.values()) == {2}
     assert digests(tmp_path) == digests(reference)
