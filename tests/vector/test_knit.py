@@ -1,252 +1,337 @@
-"""Named traps of vectorising by blocks, and what traces promise."""
+"""Blocks joined to one scene: the named traps, and that nothing of the cutting is left in the result."""
 
 from __future__ import annotations
 
 import itertools
-import subprocess
-import sys
+import random
+from collections.abc import Iterator
+from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
 import shapely
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 from numpy.typing import NDArray
 
-from rssegment.errors import InputError, ReadError
+from rssegment.errors import InputError
 from rssegment.grid import BlockGrid, Box
-from rssegment.vector import BlockTrace, Regions, join, trace_block, trace_raster
-from tests.vector.reference import gdal_polygons, our_polygons, same
-
-
-def raster(text: str) -> NDArray[np.uint16]:
-    return np.array([[int(c) for c in row] for row in text.split()], np.uint16)
-
-
-def traces(labels: NDArray[np.uint16], block: int, connectivity: int = 4) -> list[BlockTrace]:
-    grid = BlockGrid(labels.shape, block)
-    return [trace_block(labels[each.core.slices], each.core, connectivity) for each in grid]
-
-
-def spiral(n: int) -> NDArray[np.uint16]:
-    labels = np.full((n, n), 2, np.uint16)
-    row, col, step = 0, 0, (0, 1)
-    box = [0, 0, n - 1, n - 1]
-    while box[0] <= box[2] and box[1] <= box[3]:
-        labels[row, col] = 1
-        r, c = row + step[0], col + step[1]
-        if not (box[0] <= r <= box[2] and box[1] <= c <= box[3]):
-            if step == (0, 1):
-                step, box[0] = (1, 0), box[0] + 2
-            elif step == (1, 0):
-                step, box[3] = (0, -1), box[3] - 2
-            elif step == (0, -1):
-                step, box[2] = (-1, 0), box[2] - 2
-            else:
-                step, box[1] = (0, 1), box[1] + 2
-            r, c = row + step[0], col + step[1]
-        row, col = r, c
-    return labels
-
-
-TRAPS = {
-    "a region crossing four blocks at a corner": raster("0000 0110 0110 0000"),
-    "a ring that closes only across blocks": raster("1111 1221 1221 1111"),
-    "diagonal contact at a block corner": raster("1122 1122 2211 2211"),
-    "diagonal contact at a block corner, no data between": raster("0000 0100 0010 0000"),
-    "opposite diagonal contact at a block corner": raster("0000 0010 0100 0000"),
-    "diagonal contact on a seam": raster("0000 1000 0100 0000"),
-    "diagonal contact inside a block": raster("1000 0100 0000 0000"),
-    "a hole spanning blocks": raster("111111 122221 122221 111111"),
-    "a hole that touches its shell at a block corner": raster("2111 1211 1121 1111"),
-    "two holes that touch at a block corner": raster("1111 1211 1121 1111"),
-    "nested islands": raster("11111111 12222221 12333321 12344321 12344321 12333321 12222221 11111111"),
-    "one-pixel regions": np.arange(1, 37, dtype=np.uint16).reshape(6, 6),
-    "a checkerboard": (np.indices((7, 9)).sum(axis=0) % 2 + 1).astype(np.uint16),
-    "a checkerboard with no data": (np.indices((7, 9)).sum(axis=0) % 2).astype(np.uint16),
-    "no data as a hole": raster("1111 1001 1001 1111"),
-    "no data as a corner": raster("0111 0011 1111 1111"),
-    "one class": np.ones((6, 5), np.uint16),
-    "no data alone": np.zeros((6, 5), np.uint16),
-    "one row": raster("1122201110"),
-    "one column": raster("1122201110").T.copy(),
-    "one pixel": raster("7"),
-    "a spiral": spiral(21),
-    "a comb": np.where(np.arange(12) % 2, 1, np.where(np.arange(6)[:, None] == 5, 1, 2)).astype(np.uint16),
-    "the highest codes": np.array([[65535, 65534], [65534, 65535]], np.uint16),
-    "a ring through its own corner twice": raster("11100 10100 11111 00101 00111"),
-}
+from rssegment.vector import (
+    Coverage,
+    Piece,
+    Simplification,
+    Tree,
+    knit,
+    layers_of,
+    piece_of,
+    trace_block,
+    trace_raster,
+)
+from tests.vector.engine import Cut, Scene, coverage, regions, traced
+from tests.vector.reference import check_table, expected, gdal_polygons, our_polygons, same
+from tests.vector.traps import TRAPS, raster
 
 
 @pytest.mark.parametrize("connectivity", [4, 8])
 @pytest.mark.parametrize("name", TRAPS)
 def test_trap(name: str, connectivity: int) -> None:
     labels = TRAPS[name]
-    expected = gdal_polygons(labels, connectivity)
+    known = gdal_polygons(labels, connectivity)
     first = trace_raster(labels, 100, connectivity)
-    for block in range(1, max(labels.shape) + 1):
-        assert our_polygons(trace_raster(labels, block, connectivity, valid=False)) == expected, block
-        regions = trace_raster(labels, block, connectivity)
-        assert same(regions, first), block
-        assert shapely.is_valid(regions.to_shapely()).all()
+    for block in range(1, min(max(labels.shape), 9) + 1):
+        assert our_polygons(trace_raster(labels, block, connectivity, valid=False)) == known, block
+        made = trace_raster(labels, block, connectivity)
+        assert same(made, first), block
+        assert shapely.is_valid(made.to_shapely()).all()
 
 
-def test_diagonal_contact_counts_as_asked() -> None:
-    labels = TRAPS["diagonal contact at a block corner, no data between"]
-    assert len(trace_raster(labels, 2, 4)) == 2
-    joined = trace_raster(labels, 2, 8)
-    assert len(joined) == 1
-    assert joined.pixels[0] == 2
+@pytest.mark.parametrize("connectivity", [4, 8])
+@pytest.mark.parametrize("name", TRAPS)
+def test_trap_simplified(name: str, connectivity: int) -> None:
+    """No trap opens a crack or loses a region, and none depends on the blocks."""
+    labels = TRAPS[name]
+    for how in (Simplification(1.5, "vw"), Simplification(2.0, "dp", 1)):
+        (first,) = traced(labels, Cut(100), connectivity, how)
+        shapes = first.to_shapely()
+        assert shapely.is_valid(shapes).all()
+        assert shapely.coverage_is_valid(shapely.get_parts(shapes))
+        assert (shapely.area(shapes) > 0).all()
+        assert len(first) == expected(labels, connectivity).code.size
+        for block, fan in ((2, 2), (3, 3)):
+            assert same(traced(labels, Cut(block, fan), connectivity, how)[0], first), block
+
+
+def test_a_region_over_four_blocks_is_one() -> None:
+    labels = TRAPS["a region crossing four blocks at a corner"]
+    made = trace_raster(labels, 2)
+    assert made.pixels.tolist() == [4]
+    assert made.to_shapely()[0].equals(shapely.box(1, 1, 3, 3))
+
+
+def test_fusing_pixel_pairs_one_to_one_would_split_a_region() -> None:
+    """A region that meets several pieces of itself over one seam, and a chain of such."""
+    labels = raster("1010101 1010101 1111111 0000000 1111111 1010101")
+    for block in (1, 2, 3, 4):
+        assert trace_raster(labels, block).pixels.tolist() == [15, 11]
+    comb = raster("1212 1212 1111")
+    assert trace_raster(comb, 2).pixels.tolist() == [8, 2, 2]
+
+
+def test_polygons_run_along_pixel_edges() -> None:
+    """Not through pixel centres, half a pixel small."""
+    (only,) = trace_raster(raster("000 050 000"), 2).to_shapely()
+    assert only.bounds == (1, 1, 2, 2)
+    assert only.area == 1
+
+
+@pytest.mark.parametrize("connectivity", [4, 8])
+def test_diagonal_contact_counts_as_asked(connectivity: int) -> None:
+    for name in (
+        "diagonal contact at a block corner, no data between",
+        "opposite diagonal contact at a block corner",
+        "diagonal contact on a seam",
+        "diagonal contact inside a block",
+    ):
+        for block in (1, 2, 3, 4):
+            made = trace_raster(TRAPS[name], block, connectivity)
+            assert made.pixels.tolist() == ([1, 1] if connectivity == 4 else [2]), (name, block)
+    joined = trace_raster(TRAPS["diagonal contact at a block corner, no data between"], 2, 8)
     assert joined.to_shapely()[0].geom_type == "MultiPolygon"  # valid: a polygon can't hang by a corner
+    labels = TRAPS["diagonal contact at a block corner, no data between"]
     assert trace_raster(labels, 2, 8, valid=False).to_shapely()[0].geom_type == "Polygon"
+
+
+def test_both_diagonals_meet_at_one_corner() -> None:
+    """With connectivity 8, each of two classes is one region across the same corner."""
+    for block in (1, 2, 3, 4):
+        made = trace_raster(TRAPS["diagonal contact at a block corner"], block, 8)
+        assert made.pixels.tolist() == [8, 8]
 
 
 def test_ids_rings_and_sums() -> None:
     labels = raster("2211 2211 1112 1112")
     confidence = np.array([[0, 1, 2, 3], [4, 255, 6, 7], [8, 9, 10, 11], [12, 13, 14, 255]], np.uint8)
-    regions = trace_raster(labels, 3, 4, confidence)
-    assert regions.id.tolist() == [1, 2, 3]
-    assert regions.code.tolist() == [2, 1, 2]
-    assert regions.first.tolist() == [[0, 0], [0, 2], [2, 3]]
-    assert regions.pixels.tolist() == [4, 10, 2]
-    assert regions.sums.tolist() == [[4, 5, 3], [10, 84, 10], [2, 11, 1]]
-    assert np.allclose(regions.confidence, [5 / 3, 8.4, 11])
-    ring = regions[2:3].corners.tolist()
-    assert ring == [
-        [2, 3],
-        [4, 3],
-        [4, 4],
-        [2, 4],
-        [2, 3],
-    ]  # from its topmost, then leftmost corner, downwards
+    made = trace_raster(labels, 3, 4, confidence)
+    assert made.id.tolist() == [1, 2, 3]
+    assert made.code.tolist() == [2, 1, 2]
+    assert made.first.tolist() == [[0, 0], [0, 2], [2, 3]]
+    assert made.pixels.tolist() == [4, 10, 2]
+    assert made.sums.tolist() == [[4, 5, 3, 0, 0], [10, 84, 10, 0, 0], [2, 11, 1, 0, 0]]
+    assert made.least.tolist() == [0, 2, 11]
+    assert made.touches.tolist() == [2, 2, 2]
+    assert np.allclose(made.confidence, [5 / 3, 8.4, 11])
+    ring = made[2:3].corners.tolist()  # from its topmost, then leftmost corner, downwards
+    assert ring == [[2, 3], [4, 3], [4, 4], [2, 4], [2, 3]]
 
 
 def test_confidence_unknown_is_nan() -> None:
     assert np.isnan(trace_raster(np.ones((2, 2), np.uint16), 1).confidence).all()
-    assert np.isnan(
-        trace_raster(np.ones((2, 2), np.uint16), 1, 4, np.full((2, 2), 255, np.uint8)).confidence
-    ).all()
+    unknown = np.full((2, 2), 255, np.uint8)
+    made = trace_raster(np.ones((2, 2), np.uint16), 1, 4, unknown)
+    assert np.isnan(made.confidence).all()
+    assert made.least.tolist() == [255]
 
 
-@given(st.integers(0, 2**32), st.integers(1, 12), st.integers(1, 12), st.integers(1, 5))
-def test_sums_are_exact(seed: int, height: int, width: int, block: int) -> None:
+@settings(max_examples=80)
+@given(
+    st.integers(0, 2**32),
+    st.tuples(st.integers(1, 20), st.integers(1, 20)),
+    st.integers(2, 9),
+    st.integers(2, 4),
+    st.sampled_from([4, 8]),
+)
+def test_statistics_are_exact(
+    seed: int, shape: tuple[int, int], block: int, fan: int, connectivity: int
+) -> None:
     rng = np.random.default_rng(seed)
-    labels = rng.integers(0, 3, (height, width)).astype(np.uint16)
-    confidence = rng.integers(0, 256, (height, width)).astype(np.uint8)
-    regions = trace_raster(labels, block, 8, confidence)
-    assert regions.pixels.sum() == np.count_nonzero(labels)
-    known = (labels > 0) & (confidence != 255)
-    assert regions.sums[:, 1].sum() == confidence[known].sum(dtype=np.int64)
-    assert regions.sums[:, 2].sum() == np.count_nonzero(known)
-    assert labels[tuple(regions.first.T)].tolist() == regions.code.tolist()
-    assert (np.diff(regions.first @ [width, 1]) > 0).all()
+    labels = rng.integers(0, rng.integers(1, 5) + 1, shape).astype(np.uint16)
+    confidence, margin = (rng.choice([0, 1, 100, 254, 255], shape).astype(np.uint8) for _ in range(2))
+    (made,) = traced(Scene(labels, confidence, margin), Cut(block, fan), connectivity)
+    check_table(made, expected(labels, connectivity, confidence, margin))
 
 
-def test_order_and_storage_of_blocks_do_not_matter(tmp_path: Path) -> None:
+@pytest.mark.parametrize("connectivity", [4, 8])
+def test_statistics_of_large_regions_are_exact(connectivity: int) -> None:
+    """A spiral and a comb over many blocks: one region, hundreds of seams."""
+    rng = np.random.default_rng(5)
+    for name in ("a spiral", "a comb"):
+        labels = np.kron(TRAPS[name], np.ones((3, 3), np.uint16))
+        confidence, margin = (rng.integers(0, 256, labels.shape).astype(np.uint8) for _ in range(2))
+        (made,) = traced(Scene(labels, confidence, margin), Cut(4, 2), connectivity)
+        check_table(made, expected(labels, connectivity, confidence, margin))
+
+
+def test_order_and_storage_of_pieces_do_not_matter(tmp_path: Path) -> None:
     labels = np.random.default_rng(2).integers(0, 4, (30, 40)).astype(np.uint16)
-    made = traces(labels, 7, 8)
-    expected = join(made, 8)
-    for trace in made:
-        trace.save(tmp_path / f"{trace.core.row}_{trace.core.col}.part")  # exactly this name
-    loaded = [BlockTrace.load(path) for path in sorted(tmp_path.iterdir(), reverse=True)]
-    assert len(loaded) == len(made)
-    assert same(join(loaded, 8), expected)
-    assert same(join(made, 4), trace_raster(labels, 11))
+    for connectivity, how in ((4, None), (8, Simplification(1.0)), (4, Simplification(2, "dp", 2))):
+        (whole,) = traced(labels, Cut(64), connectivity, how)
+        for seed, fan in ((1, 2), (2, 3)):
+            assert same(traced(labels, Cut(9, fan, seed), connectivity, how)[0], whole)
+            folder = tmp_path / f"{fan}_{how and how.method}"
+            folder.mkdir()
+            assert same(traced(labels, Cut(9, fan, seed, folder), connectivity, how)[0], whole)
 
 
-def test_blocks_of_any_shape_can_be_joined() -> None:
+def test_bands_may_be_asked_for_in_any_order() -> None:
+    labels = np.random.default_rng(9).integers(0, 3, (40, 30)).astype(np.uint16)
+    lookup = np.zeros(65536, np.uint16)
+    lookup[1:3] = 7
+    codes = [(1, lookup), (2, None)]
+    made = coverage(labels, Cut(6, 2), 8, codes=codes)
+    wanted = [(layer, band) for layer in range(2) for band in range(made.bands)]
+    straight = {each: made.regions(*each) for each in wanted}
+    other = coverage(labels, Cut(6, 2), 8, codes=codes)
+    for each in random.Random(4).sample(wanted, len(wanted)):
+        assert same(other.regions(*each), straight[each])
+        assert same(other.regions(*each), straight[each])  # and again
+
+
+@dataclass(frozen=True)
+class _Patchwork:
+    """One joint over pieces of any shape: what Coverage asks of a tree."""
+
+    boxes: tuple[Box, ...]
+    grid: BlockGrid
+    shapes: tuple[tuple[int, int], ...]
+
+    @classmethod
+    def of(cls, boxes: list[Box], shape: tuple[int, int]) -> _Patchwork:
+        return cls(tuple(boxes), BlockGrid(shape, max(shape)), ((1, len(boxes)), (1, 1)))
+
+    def level(self, level: int) -> Iterator[tuple[int, int, int]]:
+        return iter([(0, 0, k) for k in range(len(self.boxes))] if level == 0 else [(1, 0, 0)])
+
+    def knots(self) -> Iterator[tuple[int, int, int]]:
+        return self.level(1)
+
+    def children(self, _node: Any) -> list[tuple[int, int, int]]:
+        return list(self.level(0))
+
+
+@pytest.mark.parametrize("connectivity", [4, 8])
+def test_blocks_of_any_shape_can_be_joined(connectivity: int) -> None:
+    """Three seams that meet in the middle of another: T and cross."""
     labels = np.random.default_rng(3).integers(0, 4, (30, 40)).astype(np.uint16)
-    boxes = [Box(0, 0, 30, 13), Box(0, 13, 9, 27), Box(9, 13, 21, 20), Box(9, 33, 21, 7)]
-    made = [trace_block(labels[box.slices], box) for box in boxes]
-    assert same(join(made), trace_raster(labels, 100))
+    cuts = [
+        [Box(0, 0, 30, 13), Box(0, 13, 9, 27), Box(9, 13, 21, 20), Box(9, 33, 21, 7)],
+        [Box(0, 0, 10, 20), Box(0, 20, 20, 20), Box(10, 0, 20, 10), Box(10, 10, 10, 10), Box(20, 10, 10, 30)],
+        [Box(0, 0, 1, 40), Box(1, 0, 29, 1), Box(1, 1, 29, 39)],
+    ]
+    partitions, layers = layers_of([(None, None)], connectivity)
+    for boxes in cuts:
+        tree = _Patchwork.of(sorted(boxes), labels.shape)
+        pieces = {
+            node: piece_of(trace_block(labels[box.slices], box, connectivity), partitions)
+            for node, box in zip(tree.level(0), tree.boxes, strict=True)
+        }
+        pieces[1, 0, 0] = knit(list(pieces.values()), partitions, Box.of(labels.shape))
+        made = Coverage(tree, len(partitions), layers, lambda node, _: pieces[node])  # noqa: B023
+        assert same(regions(made), trace_raster(labels, 100, connectivity))
 
 
 def test_missing_blocks_are_no_data() -> None:
     labels = np.random.default_rng(4).integers(0, 4, (20, 20)).astype(np.uint16)
-    made = traces(labels, 6)
-    kept = [trace for k, trace in enumerate(made) if k % 3]
-    for k, trace in enumerate(made):
+    for k, each in enumerate(BlockGrid(labels.shape, 6)):
         if k % 3 == 0:
-            labels[trace.core.slices] = 0
-    assert our_polygons(join(kept)) == gdal_polygons(labels, 4)
+            labels[each.core.slices] = 0
+    made = trace_raster(labels, 6)
+    assert our_polygons(made) == gdal_polygons(labels, 4)
+    check_table(made, expected(labels))
 
 
-def test_nothing_joined_is_nothing() -> None:
-    assert len(join([])) == 0
-    assert join(traces(np.zeros((4, 4), np.uint16), 2)).to_shapely().size == 0
-    assert list(Regions.none().chunks()) == []
+def test_a_scene_without_data_has_no_regions() -> None:
+    made = coverage(np.zeros((4, 4), np.uint16), Cut(2))
+    assert made.counts(0).tolist() == [0, 0]
+    assert regions(made).to_shapely().size == 0
 
 
 def test_a_block_far_into_a_large_scene() -> None:
+    """Corners beyond 2**16, whose products need 64 bits."""
     labels = raster("112 212 222")
-    core = Box(200_000, 300_000, 3, 3)
-    regions = join([trace_block(labels, core)])
-    assert regions.corners.min(axis=0).tolist() == [200_000, 300_000]
-    assert regions.first[0].tolist() == [200_000, 300_000]
-    assert np.array_equal(shapely.area(regions.to_shapely()), regions.pixels)
+    box = Box(200_000, 300_000, 3, 3)
+    partitions, layers = layers_of([(None, None)], 4)
+    leaf = piece_of(trace_block(labels, box), partitions)
+    pieces = {(0, 0, 0): leaf, (1, 0, 0): knit([leaf], partitions, box)}
+    tree = _Patchwork.of([box], (400_000, 400_000))
+    made = regions(Coverage(tree, len(partitions), layers, lambda node, _: pieces[node]))
+    assert made.corners.min(axis=0).tolist() == [200_000, 300_000]
+    assert made.first[0].tolist() == [200_000, 300_000]
+    assert np.array_equal(shapely.area(made.to_shapely()), made.pixels)
 
 
-def test_views_are_traced_like_copies() -> None:
-    labels = np.random.default_rng(5).integers(0, 3, (20, 30)).astype(np.uint16)
-    assert same(trace_raster(labels.T, 7), trace_raster(labels.T.copy(), 7))
-    assert same(trace_raster(labels.astype(np.uint8), 7), trace_raster(labels, 7))
-
-
-def test_slices_and_chunks_hold_the_same_regions() -> None:
-    regions = trace_raster(np.random.default_rng(6).integers(0, 3, (30, 30)).astype(np.uint16), 9, 8)
-    whole = regions.to_shapely()
-    for size in (1, 50, 10**9):
-        chunks = list(regions.chunks(size))
-        assert np.concatenate([chunk.id for chunk in chunks]).tolist() == regions.id.tolist()
-        assert shapely.equals_exact(np.concatenate([chunk.to_shapely() for chunk in chunks]), whole).all()
-    with pytest.raises(InputError, match="consecutive"):
-        regions[::2]
-
-
-@pytest.mark.parametrize(
-    ("labels", "core", "connectivity", "confidence", "message"),
-    [
-        (np.ones((2, 3), np.uint16), Box(0, 0, 3, 2), 4, None, "don't fill"),
-        (np.ones((2, 3), np.float32), Box(0, 0, 2, 3), 4, None, "float32"),
-        (np.ones((2, 3), np.uint16), Box(0, 0, 2, 3), 6, None, "connectivity is 6"),
-        (np.ones((2, 3), np.uint16), Box(0, 0, 2, 3), 4, np.ones((2, 3)), "confidence is float64"),
-        (np.ones((2, 3), np.uint16), Box(0, 0, 2, 3), 4, np.ones((3, 2), np.uint8), r"shape \(3, 2\)"),
-    ],
-)
-def test_what_does_not_fit_is_refused(labels, core, connectivity, confidence, message) -> None:
-    with pytest.raises(InputError, match=message):
-        trace_block(labels, core, connectivity, confidence)
-
-
-def test_overlapping_blocks_are_refused() -> None:
+def test_overlapping_blocks_and_holes_are_refused() -> None:
     labels = np.ones((4, 4), np.uint16)
     boxes = [Box(0, 0, 4, 4), Box(2, 3, 4, 4), Box(4, 0, 4, 3)]
-    made = [trace_block(labels[: box.height, : box.width], box) for box in boxes]
+    partitions, _ = layers_of([(None, None)], 4)
+    made = [piece_of(trace_block(labels[: b.height, : b.width], b), partitions) for b in boxes]
     for few in itertools.permutations(made):
         with pytest.raises(InputError, match="overlap"):
-            join(few)
-    with pytest.raises(InputError, match="trace them with 8"):
-        join(made[:1], 8)
+            knit(few, partitions)
+    with pytest.raises(InputError, match="leave holes"):
+        knit([made[0], made[2]], partitions)
 
 
-@pytest.mark.parametrize("content", [b"", b"PK\x03\x04 cut short", b"no archive at all"])
-def test_a_broken_trace_file_is_named(tmp_path: Path, content: bytes) -> None:
-    path = tmp_path / "r0000_c0000.npz"
-    with pytest.raises(ReadError, match="r0000_c0000"):
-        BlockTrace.load(path)
-    path.write_bytes(content)
-    with pytest.raises(ReadError, match="delete it"):
-        BlockTrace.load(path)
-    whole = tmp_path / "whole.npz"
-    trace_block(np.ones((50, 50), np.uint16), Box(0, 0, 50, 50)).save(whole)
-    path.write_bytes(whole.read_bytes()[:900])
-    with pytest.raises(ReadError, match="r0000_c0000"):
-        BlockTrace.load(path)
+# ------------------------------------------------------------------------------------------- memory
 
 
-def test_importing_the_package_does_not_load_the_compiler() -> None:
-    code = (
-        "import sys, rssegment, rssegment.vector, rssegment.write.geojson; sys.exit('numba' in sys.modules)"
-    )
-    assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0
+def held(value: object, seen: set[int] | None = None) -> int:
+    """Bytes of all arrays that a value leads to, without what ``load`` gives."""
+    seen = set() if seen is None else seen
+    if id(value) in seen or callable(value):
+        return 0
+    seen.add(id(value))
+    if isinstance(value, np.ndarray):
+        return value.nbytes if value.base is None else held(value.base, seen)
+    if isinstance(value, dict):
+        return sum(held(each, seen) for each in value.values())
+    if isinstance(value, list | tuple):
+        return sum(held(each, seen) for each in value)
+    return held(vars(value), seen) if hasattr(value, "__dict__") else 0
+
+
+def with_inner_noise(side: int, block: int, kept: float) -> NDArray[np.uint16]:
+    """One class, with noise in the middle of every block; ``kept`` is how much of it."""
+    rng = np.random.default_rng(7)
+    labels = np.ones((side, side), np.uint16)
+    noise = (rng.random(labels.shape) < kept) * rng.integers(1, 4, labels.shape)
+    rows, cols = np.indices(labels.shape) % block
+    inner = (np.minimum(rows, cols) > 1) & (np.maximum(rows, cols) < block - 2)
+    return np.where(inner, 1 + noise, labels).astype(np.uint16)
+
+
+@pytest.mark.parametrize("connectivity", [4, 8])
+def test_a_coverage_holds_nothing_of_inner_regions(tmp_path: Path, connectivity: int) -> None:
+    lookup = np.zeros(65536, np.uint16)
+    lookup[1:5] = [8, 8, 9, 9]
+    sizes, counts = [], []
+    for number, kept in enumerate((0.01, 0.9)):
+        folder = tmp_path / str(number)
+        folder.mkdir()
+        labels = with_inner_noise(128, 32, kept)
+        made = coverage(labels, Cut(32, 2, folder=folder), connectivity, codes=[(1, lookup), (2, None)])
+        counts.append(sum(len(regions(made, layer)) for layer in range(2)))  # caches are filled too
+        sizes.append(held(made))
+    assert counts[1] > 8 * counts[0]
+    assert sizes[1] == sizes[0]
+
+
+@pytest.mark.parametrize("how", [None, Simplification(1.5)])
+def test_what_goes_up_the_tree_is_only_the_border(how: Simplification | None) -> None:
+    """Frontiers, which the joints above hold, don't grow with inner regions, nor do the pieces of joints."""
+
+    def sizes(kept: float) -> tuple[int, int]:
+        labels = with_inner_noise(64, 32, kept)
+        partitions, _ = layers_of([(None, None)], 4)
+        tree = Tree(BlockGrid(labels.shape, 32))
+        leaves: list[Piece] = [
+            piece_of(trace_block(labels[tree.box(node).slices], tree.box(node)), partitions, how)
+            for node in tree.level(0)
+        ]
+        joint = knit(
+            leaves, partitions, Box.of(labels.shape), how, lambda _: [leaf.corners for leaf in leaves]
+        )
+        return sum(held(leaf.frontier()) for leaf in leaves), held(joint)
+
+    assert sizes(0.9) == sizes(0.02)
