@@ -12,10 +12,27 @@ from numpy.typing import NDArray
 
 from rssegment.vector._compile import inlined, kernel
 
-__all__ = ["count_corners", "fill_slots", "order_rings", "place_rings", "walk_rings"]
+__all__ = ["count_corners", "fill_slots", "name_sides", "order_rings", "place_rings", "walk_rings"]
 
 Int32 = NDArray[np.int32]
 Int64 = NDArray[np.int64]
+
+
+@kernel("int64(int32[:, ::1], int32[::1], int32[::1], int32[:, ::1])")
+def name_sides(sides: Int32, group: Int32, name: Int32, named: Int32) -> int:
+    """``named`` (C, 2): the ``name`` of the ``group`` of each side; -1 for negative sides and between equal groups.
+
+    Returns how many chains have a named side.
+    """
+    count = 0
+    for c in range(sides.shape[0]):
+        a, b = sides[c, 0], sides[c, 1]
+        left = group[a] if a >= 0 else np.int32(-1)
+        right = group[b] if b >= 0 else np.int32(-1)
+        named[c, 0] = name[left] if left >= 0 and left != right else -1
+        named[c, 1] = name[right] if right >= 0 and left != right else -1
+        count += int(named[c, 0] >= 0 or named[c, 1] >= 0)
+    return count
 
 
 @kernel("void(int32[:, ::1], int32[:, ::1], int32[:, ::1])")

@@ -23,8 +23,11 @@ __all__ = ["Coverage", "Layer", "layers_of"]
 
 @dataclass(frozen=True)
 class Layer:
-    """One set of regions that fill the scene: ``regions`` and ``parts`` are the partitions that say what a region is and
-    what one polygon of it is; ``level`` of the taxonomy (None: the labels as they are)."""
+    """One set of regions that fill the scene.
+
+    ``regions`` and ``parts``: the partitions that say what a region is, and what one polygon of it is; ``level`` of the
+    taxonomy (None: the labels as they are).
+    """
 
     level: int | None
     regions: int
@@ -34,7 +37,7 @@ class Layer:
 def layers_of(
     codes: Sequence[tuple[int | None, NDArray[np.uint16] | None]], connectivity: int
 ) -> tuple[tuple[Partition, ...], tuple[Layer, ...]]:
-    """Partitions and layers for ``codes``: (level, code of each label at that level or None for itself), coarse to fine."""
+    """Partitions and layers for ``codes``: level, and code of each label at it (None: itself), coarse to fine."""
     partitions: list[Partition] = []
     layers = []
     for level, table in codes:
@@ -50,8 +53,10 @@ def layers_of(
 
 @dataclass(frozen=True, eq=False)
 class _Outer:
-    """Of one partition, the groups that reach a block's border: ``table``, ascending by first pixel; pairs (n,) of a group's
-    key and the number of a block, or of a knot, where it has chains, ascending by key."""
+    """Of one partition, the groups that reach a block's border: ``table``, ascending by first pixel.
+
+    Pairs (n,) of a group's key and the number of a block, or of a knot, where it has chains, ascending by key.
+    """
 
     table: Table
     block_keys: Int64
@@ -82,6 +87,11 @@ class Coverage:
         self._inner = np.zeros((len(self._blocks), partitions), np.int64)
         self._outer = self._resolve(partitions)
         self._parents: dict[int, Int64] = {}
+
+    @property
+    def shape(self) -> tuple[int, int]:
+        """Rows and columns of the scene, px."""
+        return self._tree.grid.shape
 
     @property
     def bands(self) -> int:
@@ -294,18 +304,17 @@ class _Found:
         return self.piece.tables[k][mask]
 
     def chains(self, part_keys: Int64, order: Int64) -> Chains:
-        """The chains of the wanted parts; sides are their places in ``part_keys``, which ``order`` sorts; else -1."""
+        """The chains of the wanted parts; sides are places in ``part_keys``, which ``order`` sorts, or -1."""
+        from rssegment.vector import _ring_kernels as kernels
+
         number = np.full(self.part_keys.size + 1, -1, np.int32)
         wanted = np.flatnonzero(self.wanted)
         number[wanted] = order[np.searchsorted(part_keys, self.part_keys[wanted], sorter=order)]
         chains = self.piece.chains
-        member = np.append(self._member, -1)
-        group = member[np.maximum(chains.sides, -1)]
-        sides = number[group]
-        sides[group[:, 0] == group[:, 1]] = -1
-        used = (sides >= 0).any(axis=1)
+        sides = np.empty_like(chains.sides)
+        used = kernels.name_sides(chains.sides, self._member, number, sides)
         chains = replace(chains, sides=sides)
-        return chains if 2 * np.count_nonzero(used) > used.size else chains.take(np.flatnonzero(used))
+        return chains if 2 * used > len(chains) else chains.take(np.flatnonzero((sides >= 0).any(axis=1)))
 
     def fill_above(self, above: int, firsts: Int64, keys: Int64) -> None:
         """Writes, for each region of ``firsts`` that this piece has, the key of its group in partition ``above``."""

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-
 from typing import Any
 
 import numpy as np
@@ -34,13 +33,14 @@ def piece_of(trace: BlockTrace, partitions: Sequence[Partition], how: Simplifica
     members.append(np.arange(len(finest), dtype=np.int32))
     open_groups = [_reaching(member, trace.border) for member in members]
     inside = within(trace.nodes, trace.core)
-    is_loose = ~np.all(np.append(inside, True)[trace.ends[:, [0, 2]]], axis=1)
+    is_inside = np.append(inside, True)  # index -1: a closed chain
+    is_loose = ~(is_inside[trace.ends[:, 0]] & is_inside[trace.ends[:, 2]])
     whole = Chains(trace.nodes, trace.ends, trace.sides, trace.offsets, trace.vertices)
     loose = whole.take(np.flatnonzero(is_loose))
     # loose chains stay where they are among the complete ones, but bound nothing: cheaper than a copy
-    chains = Chains(
-        trace.nodes, trace.ends, np.where(is_loose[:, None], -1, trace.sides), trace.offsets, trace.vertices
-    )
+    sides = trace.sides.copy()
+    sides[is_loose] = -1
+    chains = Chains(trace.nodes, trace.ends, sides, trace.offsets, trace.vertices)
     corners = np.empty((0, 2), np.int32)
     if how is not None:
         corners = np.concatenate([trace.nodes[inside], trace.vertices])
@@ -52,8 +52,8 @@ def piece_of(trace: BlockTrace, partitions: Sequence[Partition], how: Simplifica
 
 def _touches(trace: BlockTrace) -> NDArray[np.uint8]:
     touches = np.zeros(trace.code.size, np.uint8)
-    bare = (trace.sides < 0).any(axis=1)
-    touches[trace.sides[bare].max(axis=1)] = NO_DATA
+    left, right = trace.sides.T
+    touches[left[right < 0]] = touches[right[left < 0]] = NO_DATA  # no chain has no data on both sides
     return touches
 
 
@@ -68,7 +68,7 @@ def _grouped(finest: Table, trace: BlockTrace, partition: Partition) -> tuple[Ta
 
 def alike(pairs: Pairs, codes: NDArray[np.uint16]) -> Pairs:
     """Those of ``pairs`` (n, 2) of regions (negative: none) that have one code."""
-    pairs = pairs[(pairs >= 0).all(axis=1)]
+    pairs = pairs[(pairs[:, 0] >= 0) & (pairs[:, 1] >= 0)]
     chosen: Pairs = pairs[codes[pairs[:, 0]] == codes[pairs[:, 1]]]
     return chosen
 
