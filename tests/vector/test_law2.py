@@ -113,11 +113,12 @@ def test_every_flair_file_equals_gdal(data: Path) -> None:
 
 @pytest.mark.data
 @pytest.mark.slow
-def test_a_whole_cropland_raster_equals_gdal(data: Path) -> None:
+@pytest.mark.parametrize("connectivity", [4, 8])
+def test_a_whole_cropland_raster_equals_gdal(data: Path, connectivity: int) -> None:
     labels = _read(data / "fixtures/label_rasters/CDL_2016_19_train.tif")
     assert labels.shape == (8000, 8000)
-    regions = trace_raster(labels, 1500, valid=False)
-    assert np.array_equal(our_hashes(regions), gdal_hashes(labels, 4))
+    regions = trace_raster(labels, 1500, connectivity, valid=False)
+    assert np.array_equal(our_hashes(regions), gdal_hashes(labels, connectivity))
 
 
 def test_the_hashes_tell_polygons_apart() -> None:
