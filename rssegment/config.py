@@ -100,12 +100,12 @@ class SceneOptions(_Model):
 class PolygonOptions(_Model):
     """How a class map becomes polygons.
 
-    ``connectivity``: pixels hang together over their edges (4), or over corners too (8). Regions smaller than ``min_area``
-    go to the neighbour with the longest shared boundary, and holes smaller than ``fill_holes`` are filled: a number is
-    m², "20px" is pixels. ``simplify``: tolerance, a number is metres, "1.5px" is pixels; ``method`` "vw"
-    (Visvalingam-Whyatt: corners that span less than tolerance² are dropped) or "dp" (Douglas-Peucker: no corner
-    is further off than the tolerance); ``smooth``: rounds of Chaikin's corner cutting. ``levels``: levels of the taxonomy, one
-    layer of polygons each, or "all"; without, the labels as they are. ``formats``: what is written.
+    ``connectivity``: pixels hang together over their edges (4), or over corners too (8). Regions smaller than
+    ``min_area`` go to the neighbour with the longest shared boundary, and holes smaller than ``fill_holes`` are filled:
+    a number is m², "20px" is pixels. ``simplify``: tolerance, a number is metres, "1.5px" is pixels; ``method`` "vw"
+    (Visvalingam-Whyatt: corners that span less than tolerance² are dropped) or "dp" (Douglas-Peucker: no corner is
+    further off than the tolerance); ``smooth``: rounds of Chaikin's corner cutting. ``levels``: levels of the taxonomy,
+    one layer of polygons each, or "all"; without, the labels as they are. ``formats``: what is written.
     """
 
     connectivity: Literal[4, 8] = 4

@@ -94,9 +94,8 @@ def segment(
         if finished is not None:
             return finished
         work = _run(job, cluster, progress)
-    _refuse_changed(job)
-    products = Products(job, work, started, clock)
-    result = write_products(products, progress)
+        _refuse_changed(job)
+        result = write_products(Products(job, work, started, clock, cluster), progress)
     if work.failed:
         raise BlocksFailedError(
             _failure_message(work), [(block.name, reason) for block, reason in work.failed]

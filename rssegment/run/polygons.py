@@ -2,12 +2,10 @@
 
 from __future__ import annotations
 
-import os
 from collections import deque
-from collections.abc import Callable, Iterable, Iterator
-from concurrent.futures import Future, ThreadPoolExecutor
-from contextlib import contextmanager
+from collections.abc import Callable
 from dataclasses import dataclass, replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -16,30 +14,33 @@ from numpy.typing import NDArray
 from odc.geo.geobox import GeoBox
 
 from rssegment.config import PolygonOptions
+from rssegment.errors import InputError
 from rssegment.grid import BlockGrid
 from rssegment.run.progress import Progress
 from rssegment.run.regions import write_regions
+from rssegment.run.side_by_side import Each
 from rssegment.run.traces import ClassTree, Source, Traces, limits_of, traces_of
 from rssegment.vector.adjacency import Limits, cleaned, finest_codes
 from rssegment.vector.trace import recoded
 from rssegment.vector.tree import Node
 from rssegment.write.atomic import staged
 
-__all__ = ["ClassMap", "Each", "make_polygons", "threads"]
-
-Each = Callable[[Callable[[Node], None], Iterable[Node]], Iterator[Node]]
-"""Calls a function for every node, side by side; gives the nodes as they are done."""
+__all__ = ["ClassMap", "make_polygons"]
 
 
 @dataclass(frozen=True)
 class ClassMap:
-    """What polygons are made of. ``values`` (n,): the class of each label where they differ."""
+    """What polygons are made of.
+
+    ``values`` (n,): the class of each label where they differ; ``nothing``: what to raise if no pixel has a class.
+    """
 
     source: Source
     grid: BlockGrid
     geobox: GeoBox
     classes: ClassTree
     values: NDArray[np.int64] | None = None
+    nothing: InputError | None = None
 
 
 def make_polygons(
@@ -48,8 +49,8 @@ def make_polygons(
     folder: Path,
     paths: dict[str, Path],
     each: Each,
-    progress: Progress | None = None,
     *,
+    progress: Progress | None = None,
     traced: bool = False,
 ) -> dict[str, Any]:
     """Writes the polygons of ``job`` to ``paths``, by format; returns counts. Pieces are kept in ``folder`` meanwhile.
@@ -60,15 +61,18 @@ def make_polygons(
     limits = limits_of(options, job.geobox)
     traces = traces_of(folder, job.grid, job.geobox, job.classes, options, raw=options.cleans)
     if not traced:
-        _trace(traces, each, progress, "trace", lambda node: _trace_one(traces, job.source, node))
+        _trace(traces, each, progress, "trace", partial(_trace_one, traces, job.source))
     _knit(traces, each)
     if options.cleans:
         final = traces_of(folder, job.grid, job.geobox, job.classes, options, raw=False)
         _recode(traces, limits)
-        _trace(final, each, progress, "clean", lambda node: _trace_cleaned(final, traces, job.source, node))
+        _trace(final, each, progress, "clean", partial(_trace_cleaned, final, traces, job.source))
         _knit(final, each)
         traces = final
-    return write_regions(traces.coverage(), job.geobox, job.classes, paths, job.values)
+    coverage = traces.coverage()
+    if job.nothing is not None and not coverage.counts(0).any():
+        raise job.nothing
+    return write_regions(coverage, job.geobox, job.classes, paths, job.values)
 
 
 def _trace(
@@ -117,29 +121,3 @@ def _recode(raw: Traces, limits: Limits) -> None:
 
 def _codes_path(raw: Traces, node: Node) -> Path:
     return raw.path(node).with_suffix(".npy")
-
-
-@contextmanager
-def threads(count: int | None = None) -> Iterator[Each]:
-    """Works side by side on threads of this process: the kernels release the interpreter's lock."""
-    workers = count or os.cpu_count() or 1
-    with ThreadPoolExecutor(workers, thread_name_prefix="polygons") as pool:
-
-        def each(task: Callable[[Node], None], nodes: Iterable[Node]) -> Iterator[Node]:
-            waiting: deque[tuple[Node, Future[None]]] = deque()
-            try:
-                for node in nodes:
-                    waiting.append((node, pool.submit(task, node)))
-                    if len(waiting) > 2 * workers:
-                        done, future = waiting.popleft()
-                        future.result()
-                        yield done
-                while waiting:
-                    done, future = waiting.popleft()
-                    future.result()
-                    yield done
-            finally:
-                for _, future in waiting:
-                    future.cancel()
-
-        yield each

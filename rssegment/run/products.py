@@ -6,7 +6,7 @@ import json
 import math
 import time
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from importlib.metadata import version
@@ -15,13 +15,15 @@ from typing import Any, Self
 
 import numpy as np
 import shapely
+from distributed import Client
 
 from rssegment.errors import OutputError
 from rssegment.grid import Block, Box
 from rssegment.run.planning import Plan
-from rssegment.run.polygons import ClassMap, make_polygons, threads
+from rssegment.run.polygons import ClassMap, make_polygons
 from rssegment.run.progress import Progress
 from rssegment.run.regions import pixel_size
+from rssegment.run.side_by_side import on_cluster, threads
 from rssegment.run.store import BlockResult, PartBlocks, Store, read_json
 from rssegment.write.atomic import staged, write_bytes
 from rssegment.write.geojson import write_geojson
@@ -108,6 +110,7 @@ class Products:
     work: Work
     started: datetime
     clock: float
+    client: Client | None = None
 
 
 def write_products(products: Products, progress: Progress | None = None) -> Result:
@@ -126,7 +129,7 @@ def write_products(products: Products, progress: Progress | None = None) -> Resu
     with steps.step("confidence"):
         write_cog(confidence, paths["confidence"], confidence_kind())
     with steps.step("regions"):
-        counts = _write_polygons(plan, work)
+        counts = _write_polygons(products)
     counts = {"valid_pixels": sum(result.valid_pixels for _, result in work.done), **counts}
     counts["blocks"] = {"done": len(work.done), "empty": len(work.empty), "failed": len(work.failed)}
     seconds = steps.seconds | {"total": round(time.perf_counter() - products.clock, 3)}
@@ -145,12 +148,16 @@ def write_products(products: Products, progress: Progress | None = None) -> Resu
     return result
 
 
-def _write_polygons(plan: Plan, work: Work) -> dict[str, Any]:
-    done = frozenset(block.index for block, _ in work.done)
-    plan.traces.blank((0, *block.index) for block in plan.blocks if block.index not in done)
-    job = ClassMap(PartBlocks(Store.of(plan), plan.blocks, done), plan.blocks, plan.geobox, plan.taxonomy)
+def _write_polygons(products: Products) -> dict[str, Any]:
+    plan, work = products.plan, products.work
+    done = {block.index for block, _ in work.done}
+    lost = [block.index for block in plan.blocks if block.index not in done]
+    plan.traces.blank((0, *index) for index in lost)
+    job = ClassMap(
+        PartBlocks(Store.of(plan), plan.blocks, frozenset(lost)), plan.blocks, plan.geobox, plan.taxonomy
+    )
     paths: dict[str, Path] = {name: plan.products[name] for name in plan.settings.formats}
-    with threads() as each:
+    with threads() if products.client is None else nullcontext(on_cluster(products.client)) as each:
         return make_polygons(job, plan.settings, plan.parts, paths, each, traced=True)
 
 

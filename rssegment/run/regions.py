@@ -20,7 +20,7 @@ from rssegment.run.traces import ClassTree
 from rssegment.vector import Coverage, Regions
 from rssegment.vector.attributes import attributes
 from rssegment.write.atomic import staged
-from rssegment.write.vectors import REGION_SCHEMA, Features, Layer, Rings, write_vectors
+from rssegment.write.vectors import FORMATS, REGION_SCHEMA, Features, Layer, Rings, write_vectors
 
 __all__ = ["pixel_size", "write_regions"]
 
@@ -40,15 +40,17 @@ def write_regions(
 ) -> dict[str, Any]:
     """Writes the regions of ``coverage`` in each format of ``paths`` in one pass, each file whole or not at all.
 
-    ``values`` (n,): the class code of each label, where they differ. Returns counts: regions, and for each class present
-    its regions, pixels and area (m², None without a CRS).
+    ``values`` (n,): the class code of each label, where they differ. Returns counts: regions, and for each class
+    present its regions, pixels and area (m², None without a CRS).
     """
     crs = str(geobox.crs) if geobox.crs else None
     tally = _Tally(taxonomy)
     side = max(geobox.shape) * pixel_size(geobox)
     layer = Layer(crs, pixel_size(geobox), schema=REGION_SCHEMA, side=side)
     with ExitStack() as stack:
-        temporary = {name: stack.enter_context(staged(path)) for name, path in paths.items()}
+        temporary = {
+            name: stack.enter_context(staged(path, FORMATS[name].companions)) for name, path in paths.items()
+        }
         with ThreadPoolExecutor(_AT_WORK) as pool:
             make = _Maker(coverage, geobox, taxonomy, values)
             write_vectors(temporary, (tally.counted(each) for each in make.features(pool)), layer)

@@ -105,15 +105,15 @@ class Store:
 
 @dataclass(frozen=True)
 class PartBlocks:
-    """The blocks of a run that are ``done``, by index, read back from their parts; the others are no data."""
+    """The blocks of a run, read back from their parts; those at the indexes ``blank`` are no data."""
 
     store: Store
     grid: BlockGrid
-    done: frozenset[tuple[int, int]]
+    blank: frozenset[tuple[int, int]]
 
     def read(self, core: Box) -> LabelBlock:
         block = self.grid[core.row // self.grid.block, core.col // self.grid.block]
-        if block.index not in self.done:
+        if block.index in self.blank:
             return LabelBlock(np.zeros(core.shape, np.uint16))
         labels, confidence, margin = (
             read_part(path)

@@ -48,7 +48,7 @@ class ClassTree(Protocol):
 
 @dataclass(frozen=True, eq=False)
 class LabelBlock:
-    """``labels`` (H, W), 0 no data; ``confidence`` and ``margin`` (H, W) in 1/254, 255 no data, where there are such."""
+    """``labels`` (H, W), 0 no data; ``confidence`` and ``margin`` (H, W) in 1/254, 255 no data, where known."""
 
     labels: NDArray[np.uint16]
     confidence: NDArray[np.uint8] | None = None

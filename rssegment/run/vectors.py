@@ -5,34 +5,38 @@ from __future__ import annotations
 import shutil
 import tempfile
 import time
-from collections.abc import Sequence
-from dataclasses import asdict, dataclass
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager, nullcontext
+from dataclasses import asdict, dataclass, replace
+from functools import cached_property
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from numpy.typing import NDArray
 from odc.geo.geobox import GeoBox
 
 from rssegment.config import PolygonOptions
-from rssegment.errors import InputError, OutputError, SceneError
+from rssegment.errors import InputError, OutputError
 from rssegment.grid import BlockGrid, Box
-from rssegment.run.polygons import ClassMap, make_polygons, threads
+from rssegment.run.polygons import ClassMap, make_polygons
 from rssegment.run.progress import Progress
+from rssegment.run.side_by_side import Each, on_cluster, threads
 from rssegment.run.traces import LabelBlock, check_polygons
 from rssegment.scene import LabelRaster
 from rssegment.taxonomy import Node, Taxonomy
 from rssegment.write.atomic import storage_errors
 from rssegment.write.vectors import FORMATS, format_of
 
-__all__ = ["VectorResult", "vectorize"]
+if TYPE_CHECKING:
+    from distributed import Client
 
-WARNING = "the raster has no CRS: coordinates are pixels (col, row), and areas are unknown"
+__all__ = ["VectorResult", "vectorize"]
 
 
 @dataclass(frozen=True)
 class VectorResult:
-    """What was written: the files by format, how many regions, pixels and square metres per class, seconds, warnings."""
+    """What was written: files by format; regions, pixels and square metres per class; seconds, warnings."""
 
     paths: dict[str, Path]
     counts: dict[str, Any]
@@ -58,42 +62,70 @@ class VectorResult:
 class LabelClasses:
     """Classes of a raster without taxonomy: one level, with the file's own names where it has them."""
 
-    by_code: dict[int, Node]
+    raster: LabelRaster
 
-    @property
+    @cached_property
     def nodes(self) -> tuple[Node, ...]:
-        return tuple(self.by_code.values())
-
-    @classmethod
-    def of(cls, raster: LabelRaster) -> LabelClasses:
-        nodes = {}
-        for code in raster.codes:
-            name = raster.names.get(code) or f"class {code}"
-            color = raster.colors.get(code, (128, 128, 128))
-            nodes[code] = Node(code=code, name=name, color=color, level=1, parent=None, path=(name,))
-        return cls(nodes)
+        return tuple(self.node(code) for code in self.raster.codes)
 
     def node(self, key: int) -> Node:
-        return self.by_code[key]
+        name = self.raster.names.get(key) or f"class {key}"
+        color = self.raster.colors.get(key, (128, 128, 128))
+        return Node(code=key, name=name, color=color, level=1, parent=None, path=(name,))
 
 
 @dataclass(frozen=True, eq=False)
 class RasterBlocks:
-    """Blocks of label rasters. ``codes`` (n,): the class of each position in the raster's codes, where classes are asked
-    for; without, labels are the positions."""
+    """Blocks of label rasters: labels are positions in the raster's codes."""
 
     labels: LabelRaster
     confidence: LabelRaster | None = None
     margin: LabelRaster | None = None
-    codes: NDArray[np.uint16] | None = None
 
     def read(self, core: Box) -> LabelBlock:
-        labels = self.labels.read(core)
         extra = (
             None if each is None else each.read_values(core).astype(np.uint8, copy=False)
             for each in (self.confidence, self.margin)
         )
-        return LabelBlock(labels if self.codes is None else self.codes[labels], *extra)
+        return LabelBlock(self.labels.read(core), *extra)
+
+
+@dataclass(frozen=True, eq=False)
+class CodedBlocks:
+    """The same blocks, where labels are codes of a taxonomy.
+
+    ``codes`` (n,): that of each position, 0 where the taxonomy lacks it.
+    """
+
+    blocks: RasterBlocks
+    taxonomy: str
+    codes: NDArray[np.uint16]
+
+    @classmethod
+    def of(cls, blocks: RasterBlocks, tree: Taxonomy) -> CodedBlocks:
+        values = np.array((0, *blocks.labels.codes), np.int64)
+        known = np.isin(values, [node.code for node in tree.nodes])
+        return cls(blocks, tree.name, np.where(known, values, 0).astype(np.uint16))
+
+    def read(self, core: Box) -> LabelBlock:
+        """Reads a block.
+
+        Raises
+        ------
+        InputError
+            It has codes that the taxonomy lacks.
+        """
+        block = self.blocks.read(core)
+        labels = self.codes[block.labels]
+        lost = block.labels[(labels == 0) & (block.labels != 0)]
+        if lost.size:
+            lacking = [self.blocks.labels.codes[position - 1] for position in np.unique(lost).tolist()]
+            shown = ", ".join(map(str, lacking[:10])) + (", ..." if len(lacking) > 10 else "")
+            raise InputError(
+                f"{self.blocks.labels.path} holds {shown}, which taxonomy {self.taxonomy!r} lacks; add these codes to "
+                "it, or name the one that means no data by --nodata"
+            )
+        return replace(block, labels=labels)
 
 
 def vectorize(
@@ -106,6 +138,7 @@ def vectorize(
     nodata: float | None = None,
     block: int = 2048,
     overwrite: bool = False,
+    client: Client | str | None = None,
     progress: Progress | None = None,
     options: PolygonOptions | None = None,
     **choices: Any,
@@ -113,11 +146,12 @@ def vectorize(
     """Writes each connected region of one class in the raster ``labels`` as a polygon to ``out``, one file or several,
     each in the format of its suffix: .geojson, .geojsonl, .parquet, .fgb, .gpkg, .pmtiles or .shp.
 
-    ``choices`` are the fields of :class:`~rssegment.PolygonOptions` (``options`` gives them all at once): ``connectivity``,
-    ``min_area``, ``fill_holes``, ``simplify``, ``method``, ``smooth``, ``levels``. Value 0 is no data, unless the file or
-    ``nodata`` names another. ``confidence`` and ``margin`` are rasters on the same grid as :func:`segment` writes them.
-    Without a CRS, coordinates are pixels and the result says so. The result does not depend on ``block`` (px), of which
-    memory needs a row; traces are kept on disk beside ``out`` meanwhile.
+    ``choices`` are the fields of :class:`~rssegment.PolygonOptions` (``options`` gives them all at once):
+    ``connectivity``, ``min_area``, ``fill_holes``, ``simplify``, ``method``, ``smooth``, ``levels``. Value 0 is no
+    data, unless the file or ``nodata`` names another. ``confidence`` and ``margin`` are rasters on the same grid, as
+    :func:`segment` writes them. Without a CRS, coordinates are pixels and the result says so. The result does not
+    depend on ``block`` (px), of which memory needs a row; traces are kept on disk beside ``out`` meanwhile.
+    ``client``: a Dask cluster whose workers see the same files; without it, threads of this process work.
 
     Raises
     ------
@@ -129,18 +163,31 @@ def vectorize(
     start = time.perf_counter()
     paths = _checked_out(out, overwrite)
     chosen = _options(options, choices, paths)
-    raster = LabelRaster.open(labels, nodata)
-    job = _class_map(raster, taxonomy, _same_grid(confidence, raster), _same_grid(margin, raster), block)
+    raster = LabelRaster.open(labels, nodata, scan=False)
+    blocks = RasterBlocks(raster, _same_grid(confidence, raster), _same_grid(margin, raster))
+    job = _class_map(raster, taxonomy, blocks, block)
     check_polygons(job.geobox, job.classes, chosen)
     first = next(iter(paths.values()))
-    with storage_errors(first), threads() as each:
+    with storage_errors(first), _workers(client) as each:
         folder = Path(tempfile.mkdtemp(prefix=f".{first.name}.", dir=first.parent))
         try:
-            counts = make_polygons(job, chosen, folder, paths, each, progress)
+            counts = make_polygons(job, chosen, folder, paths, each, progress=progress)
         finally:
             shutil.rmtree(folder, ignore_errors=True)
-    warnings = () if raster.georeferenced else (WARNING,)
-    return VectorResult(paths, counts, round(time.perf_counter() - start, 3), warnings)
+    return VectorResult(paths, counts, round(time.perf_counter() - start, 3), raster.remarks)
+
+
+@contextmanager
+def _workers(client: Client | str | None) -> Iterator[Each]:
+    """Threads of this process, or the workers of a cluster."""
+    if client is None:
+        with threads() as each:
+            yield each
+        return
+    from rssegment.run.cluster import connect
+
+    with connect(client) if isinstance(client, str) else nullcontext(client) as connected:
+        yield on_cluster(connected)
 
 
 def _options(
@@ -176,41 +223,23 @@ def _checked_out(out: str | Path | Sequence[str | Path], overwrite: bool) -> dic
 def _class_map(
     raster: LabelRaster,
     taxonomy: Taxonomy | str | Path | None,
-    confidence: LabelRaster | None,
-    margin: LabelRaster | None,
+    blocks: RasterBlocks,
     block: int,
 ) -> ClassMap:
-    affine = raster.geobox.affine
-    geobox = raster.geobox if raster.georeferenced else GeoBox(raster.shape, affine.identity(), None)
+    geobox = raster.geobox
+    if not raster.georeferenced:
+        geobox = GeoBox(raster.shape, geobox.affine.identity(), None)
     grid = BlockGrid(raster.shape, block)
     if taxonomy is None:
         values = np.array((0, *raster.codes), np.int64)
-        return ClassMap(
-            RasterBlocks(raster, confidence, margin), grid, geobox, LabelClasses.of(raster), values
-        )
+        return ClassMap(blocks, grid, geobox, LabelClasses(raster), values, raster.no_class())
     tree = taxonomy if isinstance(taxonomy, Taxonomy) else Taxonomy.load(taxonomy)
-    _check_known(raster, tree)
-    codes = np.array((0, *raster.codes), np.uint16)
-    return ClassMap(RasterBlocks(raster, confidence, margin, codes), grid, geobox, tree)
-
-
-def _check_known(raster: LabelRaster, tree: Taxonomy) -> None:
-    known = {node.code for node in tree.nodes}
-    lacking = [code for code in raster.codes if code not in known]
-    if lacking:
-        shown = ", ".join(map(str, lacking[:10])) + (", ..." if len(lacking) > 10 else "")
-        raise InputError(
-            f"{raster.path} holds {shown}, which taxonomy {tree.name!r} lacks; add these codes to it, or name the one "
-            "that means no data by --nodata"
-        )
+    return ClassMap(CodedBlocks.of(blocks, tree), grid, geobox, tree, nothing=raster.no_class())
 
 
 def _same_grid(path: str | Path | None, raster: LabelRaster) -> LabelRaster | None:
     if path is None:
         return None
     other = LabelRaster.of_bytes(path)
-    if other.geobox != raster.geobox:
-        raise SceneError(
-            f"{path} and {raster.path} are on different grids ({other.geobox} and {raster.geobox})"
-        )
+    raster.check_same_grid(other)
     return other

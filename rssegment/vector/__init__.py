@@ -46,9 +46,9 @@ def trace_raster(
 ) -> Regions:
     """Regions of the array ``labels`` (H, W), uint8 or uint16, 0 for no data, traced in blocks of side ``block`` px.
 
-    Boundaries are simplified as ``how`` says. The result does not depend on ``block``. With connectivity 8 a region may
-    hang together by corners alone. It then has several polygons, each valid (OGC); with ``valid=False`` it is one polygon
-    whose ring runs through such corners more than once, as GDAL makes them.
+    Boundaries are simplified as ``how`` says. The result does not depend on ``block``. With connectivity 8 a region
+    may hang together by corners alone. It then has several polygons, each valid (OGC); with ``valid=False`` it is one
+    polygon whose ring runs through such corners more than once, as GDAL makes them.
     """
     coverage = _coverage(labels, block, layers_of([(None, None)], connectivity), confidence, how)
     if not valid:

@@ -79,12 +79,13 @@ def sum_groups(
 )
 def weave(
     ends: Int32, sides: Int32, offsets: Int64, vertices: Int32, nodes: Int32, slots: Int32,
-    stop: Bytes, straight: Bytes, seen: Bytes, new_ends: Int32, new_sides: Int32, new_offsets: Int64, new_vertices: Int32,
+    stop: Bytes, straight: Bytes, seen: Bytes,
+    new_ends: Int32, new_sides: Int32, new_offsets: Int64, new_vertices: Int32,
 ) -> tuple[int, int]:  # fmt: skip
     """Strings chains together through every node that is no ``stop``; such a node has two chains.
 
-    It becomes a vertex unless the boundary runs ``straight`` through it. ``seen`` (C,) comes in as zeros. Chains that meet
-    no stop become closed. Returns the numbers of new chains and vertices.
+    It becomes a vertex unless the boundary runs ``straight`` through it. ``seen`` (C,) comes in as zeros. Chains that
+    meet no stop become closed. Returns the numbers of new chains and vertices.
     """
     count, place = 0, 0
     for turn in range(2):  # first from stop to stop, then round the loops

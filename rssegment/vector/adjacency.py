@@ -13,11 +13,14 @@ from numpy.typing import NDArray
 
 from rssegment.vector.clean import RegionGraph, clean
 from rssegment.vector.coverage import Coverage
-from rssegment.vector.pieces import Chains, Int64, Piece, Table, places_of
+from rssegment.vector.pieces import Chains, Int64, Piece, Table, keys_of, places_of
 
 __all__ = ["Limits", "Recoding", "cleaned", "finest_codes"]
 
 Float = NDArray[np.float64]
+
+_SAMPLES = 65  # rows and columns at which pixels are measured
+_BETWEEN_SAMPLES = 1.1  # more than pixels differ from the nearest of these, but at the poles
 
 
 @dataclass(frozen=True)
@@ -32,6 +35,12 @@ class Limits:
     pixel_area: Callable[[Int64, Int64], Float] | None = None
     region_in_px: bool = False
     hole_in_px: bool = False
+
+    def widest_hole(self, shape: tuple[int, int]) -> float:
+        """The greatest limit of a hole, in pixels, that a region anywhere in a scene of ``shape`` may have."""
+        rows, cols = (np.unique(np.linspace(0, n - 1, _SAMPLES).astype(np.int64)) for n in shape)
+        places = np.stack(np.meshgrid(rows, cols), axis=-1).reshape(-1, 2)
+        return float(self.pixels(keys_of(places))[1].max()) * _BETWEEN_SAMPLES
 
     def pixels(self, keys: Int64) -> tuple[Float, Float]:
         """(n,) both limits in pixels, for regions with first pixels at ``keys``."""
@@ -66,11 +75,12 @@ def cleaned(coverage: Coverage, limits: Limits) -> Recoding:
 
     Its chains must not be simplified.
     """
-    tables, pairs, lengths = _near_small(coverage, limits)
+    widest = limits.widest_hole(coverage.shape)
+    tables, pairs, lengths = _near_small(coverage, limits, widest)
     keys, first = np.unique(tables.first, return_index=True)
     table = tables[first]
     region, hole = limits.pixels(keys)
-    large = table.sums[:, 0] >= np.maximum(region, hole)
+    large = ~_below(table, limits, widest)
     graph = RegionGraph(
         code=table.code,
         pixels=table.sums[:, 0],
@@ -85,15 +95,15 @@ def cleaned(coverage: Coverage, limits: Limits) -> Recoding:
     return Recoding(keys[changed], codes[changed])
 
 
-def _near_small(coverage: Coverage, limits: Limits) -> tuple[Table, Int64, Int64]:
+def _near_small(coverage: Coverage, limits: Limits, widest: float) -> tuple[Table, Int64, Int64]:
     """Regions below the limits and their neighbours (some more than once), pairs (E, 2) of their keys, and lengths."""
     k = coverage.layers[0].regions
     outer = coverage.outer(k)
-    outer_small = _below(outer, limits)
+    outer_small = _below(outer, limits, widest)
     tables, pairs, lengths = [outer[:0]], [np.empty((0, 2), np.int64)], [np.empty(0, np.int64)]
     for piece, final in coverage.pieces():
         table = piece.tables[k]
-        small = _below(table, limits)
+        small = _below(table, limits, widest)
         at = np.searchsorted(outer.first, final[k][piece.open[k]])
         small[piece.open[k]] = outer_small[at]
         if piece.maps:  # a knot: all its groups reach a block's border
@@ -113,8 +123,9 @@ def _near_small(coverage: Coverage, limits: Limits) -> tuple[Table, Int64, Int64
     return Table.joined(tables), np.concatenate(pairs), np.concatenate(lengths)
 
 
-def _below(table: Table, limits: Limits) -> NDArray[np.bool_]:
-    below: NDArray[np.bool_] = table.sums[:, 0] < np.maximum(*limits.pixels(table.first))
+def _below(table: Table, limits: Limits, widest: float) -> NDArray[np.bool_]:
+    """Whether a region may be absorbed, or lie in a hole that is filled: of whomever, so the widest one counts."""
+    below: NDArray[np.bool_] = table.sums[:, 0] < np.maximum(limits.pixels(table.first)[0], widest)
     return below
 
 

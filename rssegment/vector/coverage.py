@@ -239,7 +239,7 @@ class Coverage:
         return self._ids(layer - 1, band, keys)
 
     def _ids(self, layer: int, band: int, keys: Int64) -> Int64:
-        """Ids of regions of ``layer`` that have ``keys``, of this band or, if they go over blocks, of an earlier one."""
+        """Ids of regions of ``layer`` that have ``keys``: of this band or, going over blocks, of an earlier one."""
         if layer not in self._parents:
             self._parents[layer] = self._outer_ids(layer)
         outer = self._outer[self.layers[layer].regions].table.first

@@ -62,7 +62,7 @@ def knit(
         for k in range(len(partitions))
     ]
     united = [
-        _united(k, partition, parts, elements[k], labels, seams, touches)
+        _united([part.tables[k] for part in parts], elements[k], _meeting(seams, partition, labels), touches)
         for k, partition in enumerate(partitions)
     ]
     tables, maps = (tuple(each) for each in zip(*united, strict=True))
@@ -100,23 +100,22 @@ def _touches(seams: Seams, n: int) -> NDArray[np.uint8]:
     return touches
 
 
-def _united(
-    k: int,
-    partition: Partition,
-    parts: Sequence[Piece],
-    element: Int64,
-    labels: NDArray[np.uint16],
-    seams: Seams,
-    touches: NDArray[np.uint8],
-) -> tuple[Table, Int32]:
-    """The groups of one partition, and which of them each open group of the pieces became."""
-    table = Table.joined([part.tables[k] for part in parts])
-    np.bitwise_or.at(table.touches, element, touches)
+def _meeting(seams: Seams, partition: Partition, labels: NDArray[np.uint16]) -> list[Int64]:
+    """Pairs of finest groups that are one in ``partition``, as they meet on the seams."""
     codes = partition.of(labels)
-    pairs = [element[alike(seams.beside, codes)]]
-    if partition.diagonal:
-        pairs.append(element[alike(seams.touching, codes)])
-    return table.united(pairs)
+    return [alike(seams.beside, codes), *([alike(seams.touching, codes)] if partition.diagonal else [])]
+
+
+def _united(
+    tables: Sequence[Table], element: Int64, pairs: Sequence[Int64], touches: NDArray[np.uint8]
+) -> tuple[Table, Int32]:
+    """The groups of one partition, and which of them each open group of the pieces became.
+
+    ``element`` (n,): the open group of each finest one, for which ``pairs`` and ``touches`` are.
+    """
+    table = Table.joined(tables)
+    np.bitwise_or.at(table.touches, element, touches)
+    return table.united([element[each] for each in pairs])
 
 
 def _member(group: Int32, finest: Int32, n: int) -> Int32:
@@ -150,8 +149,8 @@ def _border(parts: Sequence[Piece], bases: Int64, finest: Int32, box: Box) -> In
 def _woven(
     parts: Sequence[Piece], bases: Int64, seams: Seams, finest: Int32, box: Box, *, whole: bool
 ) -> tuple[Chains, Chains, Int32]:
-    """All loose chains and those of the seams strung together: what is complete, what is loose still, and the corners on
-    the seams."""
+    """All loose chains and those of the seams strung together: what is complete, what is loose still, and the
+    corners on the seams."""
     graph = Chains.joined([*_rebased(parts, bases), _along(seams)])
     number = np.append(finest, [-1, -1]).astype(np.int32)  # indexes -2 and -1: outside and no data
     sides = number[graph.sides]

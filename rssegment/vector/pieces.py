@@ -59,7 +59,7 @@ def ragged(offsets: Int64, rows: NDArray[np.integer[Any]]) -> tuple[Int64, Int64
 
 @dataclass(frozen=True, eq=False)
 class Partition:
-    """A way to group pixels: by equal ``codes`` (65536,) of their labels (None: the labels themselves), connected over
+    """A way to group pixels: by equal ``codes`` (n,) of their labels (None: the labels themselves), connected over
     edges, or over corners too (``diagonal``)."""
 
     codes: NDArray[np.uint16] | None = None
@@ -72,8 +72,10 @@ class Partition:
 
 @dataclass(frozen=True, eq=False)
 class Table:
-    """Groups: ``code`` (n,), ``sums`` (n, 5), ``least`` (n,), ``touches`` (n,) as in Regions, and ``first`` (n,), the key of
-    their first pixel, which is what a group is known by: it does not depend on how the scene was cut."""
+    """Groups: ``code`` (n,), ``sums`` (n, 5), ``least`` (n,), ``touches`` (n,) as in Regions, and ``first`` (n,).
+
+    The last is the key of a group's first pixel, by which it is known: it does not depend on how the scene was cut.
+    """
 
     code: NDArray[np.uint16]
     sums: Int64
@@ -120,9 +122,9 @@ class Table:
 class Chains:
     """Boundaries between ``nodes`` (N, 2), corners (row, col), in 1 / ``scale`` px.
 
-    ``ends`` (C, 4): start node, direction leaving it, end node, direction leaving it; -1 for a closed chain. Directions are
-    0 right, 1 up, 2 left, 3 down. ``vertices`` (V, 2) between ``offsets`` (C + 1,): the corners of each chain without
-    its nodes. ``sides`` (C, 2): the group on the left and on the right; negative for no data, or where it is nobody's
+    ``ends`` (C, 4): start node, direction leaving it, end node, direction leaving it; -1 for a closed chain. Directions
+    are 0 right, 1 up, 2 left, 3 down. ``vertices`` (V, 2) between ``offsets`` (C + 1,): the corners of each chain
+    without its nodes. ``sides`` (C, 2): the group on the left and on the right; negative for no data, or where it is nobody's
     business.
     """
 
@@ -184,11 +186,11 @@ class Piece:
     """A rectangle of the scene, ``box``, joined inside.
 
     ``tables``: its groups in each partition, the last of which is that of the labels themselves over edges alone, the
-    *finest*. ``members``: for each partition, the group of each finest group. ``open``: for each, the groups that reach the
-    piece's border, ascending. ``border`` (2 * (H + W),): finest group along the top, bottom, left and right line of
-    pixels, -1 for no data. ``chains``: those completed here; ``loose``: those that end at the border, unsimplified. Sides
-    are finest groups. ``corners`` (K, 2): where the boundary turned or branched, inside this piece and in none of its
-    children. ``maps``: for each partition, the group that each open group of each child became.
+    *finest*. ``members``: for each partition, the group of each finest group. ``open``: for each, the groups that reach
+    the piece's border, ascending. ``border`` (2 * (H + W),): finest group along the top, bottom, left and right line of
+    pixels, -1 for no data. ``chains``: those completed here; ``loose``: those that end at the border, unsimplified.
+    Sides are finest groups. ``corners`` (K, 2): where the boundary turned or branched, inside this piece and in none of
+    its children. ``maps``: for each partition, the group that each open group of each child became.
     """
 
     box: Box

@@ -20,7 +20,7 @@ Corners = Callable[[Callable[[Box], bool]], Iterable[Int32]]
 def simplified(chains: Chains, corners: Corners, how: Simplification, scene: Box | None = None) -> Chains:
     """``chains``, which are complete, with the vertices that ``how`` leaves them; the corners of ``scene`` stay.
 
-    Only the corners near the chains are held: those in tiles that the chains run through, and in more as they are needed.
+    Only the corners near the chains are held: those in tiles that they run through, and in more as they are needed.
     """
     vertices, offsets, is_open = _polylines(chains)
     obstacles, pinned = Obstacles(), _pinned(scene)

@@ -63,18 +63,19 @@ class Regions:
         """One table after the other."""
         if len(parts) < 2:
             return parts[0] if parts else cls.none()
-        offsets = {name: [np.zeros(1, np.int64)] for name in ("part_offsets", "ring_offsets", "corner_offsets")}
+        names = ("part_offsets", "ring_offsets", "corner_offsets")
+        offsets: dict[str, list[NDArray[Any]]] = {name: [np.zeros(1, np.int64)] for name in names}
         for name, each in offsets.items():
             end = 0
             for part in parts:
                 each.append(getattr(part, name)[1:] + end)
                 end += int(getattr(part, name)[-1])
         rows = ("id", "parent", "code", "sums", "least", "touches", "first", "corners")
-        return cls(
-            **{name: np.concatenate([getattr(part, name) for part in parts]) for name in rows},
-            **{name: np.concatenate(each) for name, each in offsets.items()},
-            scale=parts[0].scale,
-        )
+        arrays: dict[str, NDArray[Any]] = {
+            name: np.concatenate([getattr(part, name) for part in parts]) for name in rows
+        }
+        arrays |= {name: np.concatenate(each) for name, each in offsets.items()}
+        return cls(**arrays, scale=max(part.scale for part in parts))
 
     def __len__(self) -> int:
         return int(self.id.size)

@@ -6,10 +6,8 @@ Chains hold every corner where the boundary turns and no other, so they don't de
 
 from __future__ import annotations
 
-from dataclasses import dataclass, fields
-from pathlib import Path
-from typing import Any, Self
-from zipfile import BadZipFile
+from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
