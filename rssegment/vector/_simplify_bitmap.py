@@ -5,8 +5,7 @@ A *bitmap* is ``(words, directory, row, col, asked)``: tiles of 256 x 256 bits, 
 words of 64 corners along a row; ``directory[i, j]`` is the place of tile ``(row + i, col + j)`` in ``words``,
 -1 where it is absent; ``asked`` has 1 where an absent tile was needed.
 
-The helpers are compiled into ``_simplify_kernels.py``, whose cache on disk doesn't see changes made here: touch
-that file too.
+The helpers are compiled into ``_simplify_kernels.py``: see ``HELPERS`` there.
 """
 
 from __future__ import annotations

@@ -26,12 +26,16 @@ from rssegment.vector._simplify_bitmap import (
 )
 from rssegment.vector._simplify_straight import may_be_straight
 
-__all__ = ["CUT", "KEPT", "NEVER", "REMOVED", "sift_chains"]
+__all__ = ["CUT", "HELPERS", "KEPT", "NEVER", "REMOVED", "sift_chains"]
 
 Int32 = NDArray[np.int32]
 Int64 = NDArray[np.int64]
 UInt8 = NDArray[np.uint8]
 Work = tuple[Int32, Int32, Int64, UInt8, Int64, Int64, Int32, UInt8]
+
+# Numba's cache on disk knows this file alone; so that no stale helper stays in it, this is a hash of the files they are
+# in, and changes with them (a test says to what).
+HELPERS = "49807086c66ca954"
 
 REMOVED, KEPT, CUT = 0, 1, 2  # what becomes of a vertex
 IDLE, QUEUED, BLOCKED, FIXED = 0, 1, 2, 3  # its state on the way

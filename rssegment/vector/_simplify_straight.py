@@ -1,6 +1,6 @@
 """Compiled inside of :mod:`rssegment.vector.simplify`: which chains may become straight between their junctions.
 
-Compiled into ``_simplify_kernels.py``, whose cache on disk doesn't see changes made here: touch that file too.
+The helpers are compiled into ``_simplify_kernels.py``: see ``HELPERS`` there.
 """
 
 from __future__ import annotations
