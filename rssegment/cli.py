@@ -39,7 +39,9 @@ Connectivity = Annotated[int | None, typer.Option(help="4 (default) or 8: do dia
 MinArea = Annotated[
     str | None, typer.Option(help="Regions below it go to a neighbour: 50 (m²), 20px.", metavar="AREA")
 ]
-FillHoles = Annotated[str | None, typer.Option(help="Holes below it are filled: 50 (m²), 20px.", metavar="AREA")]
+FillHoles = Annotated[
+    str | None, typer.Option(help="Holes below it are filled: 50 (m²), 20px.", metavar="AREA")
+]
 Simplify = Annotated[
     str | None, typer.Option(help="Tolerance of outlines: 2 (metres), 1.5px.", metavar="LENGTH")
 ]
@@ -126,7 +128,8 @@ def segment(
     formats: Annotated[
         list[str] | None,
         typer.Option(
-            "--format", help="geojson (default), geojsonseq, parquet, flatgeobuf, gpkg, pmtiles, shp; may be repeated."
+            "--format",
+            help="geojson (default), geojsonseq, parquet, flatgeobuf, gpkg, pmtiles, shp; may be repeated.",
         ),
     ] = None,
     workers: Annotated[
@@ -203,6 +206,10 @@ def vectorize(
     levels: Levels = None,
     nodata: Nodata = None,
     block: Annotated[int, typer.Option(help="Side of a block, px; never changes the result.", min=16)] = 2048,
+    scheduler: Annotated[
+        str | None,
+        typer.Option(help="Address of a running Dask scheduler; default: threads of this process."),
+    ] = None,
     overwrite: Overwrite = False,
     quiet: Quiet = False,
     as_json: Json = False,
@@ -219,6 +226,7 @@ def vectorize(
             nodata=nodata,
             block=block,
             overwrite=overwrite,
+            client=scheduler,
             progress=report.progress,
             **{name: value for name, value in choices.items() if value is not None},
         )
@@ -323,7 +331,11 @@ def _polygon_choices(
     smooth: int | None,
     levels: str | None,
 ) -> dict[str, Any]:
-    chosen = levels if levels is None or levels == "all" else tuple(_number(k, "--levels") for k in levels.split(","))
+    chosen = (
+        levels
+        if levels is None or levels == "all"
+        else tuple(_number(k, "--levels") for k in levels.split(","))
+    )
     return {
         "connectivity": connectivity,
         "min_area": min_area,

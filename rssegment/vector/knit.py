@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 
 from rssegment.errors import InputError
 from rssegment.grid import Box
-from rssegment.vector.leaves import alike
+from rssegment.vector.leaves import Pairs, alike
 from rssegment.vector.pieces import (
     EDGE,
     NO_DATA,
@@ -100,14 +100,15 @@ def _touches(seams: Seams, n: int) -> NDArray[np.uint8]:
     return touches
 
 
-def _meeting(seams: Seams, partition: Partition, labels: NDArray[np.uint16]) -> list[Int64]:
+def _meeting(seams: Seams, partition: Partition, labels: NDArray[np.uint16]) -> list[Pairs]:
     """Pairs of finest groups that are one in ``partition``, as they meet on the seams."""
     codes = partition.of(labels)
-    return [alike(seams.beside, codes), *([alike(seams.touching, codes)] if partition.diagonal else [])]
+    met = [seams.beside, seams.touching] if partition.diagonal else [seams.beside]
+    return [alike(pairs, codes) for pairs in met]
 
 
 def _united(
-    tables: Sequence[Table], element: Int64, pairs: Sequence[Int64], touches: NDArray[np.uint8]
+    tables: Sequence[Table], element: Int64, pairs: Sequence[Pairs], touches: NDArray[np.uint8]
 ) -> tuple[Table, Int32]:
     """The groups of one partition, and which of them each open group of the pieces became.
 

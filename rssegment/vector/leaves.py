@@ -13,7 +13,7 @@ from rssegment.vector.polylines import simplified
 from rssegment.vector.simplify import Simplification
 from rssegment.vector.trace import BlockTrace
 
-__all__ = ["alike", "piece_of"]
+__all__ = ["Pairs", "alike", "piece_of"]
 
 Pairs = NDArray[np.integer[Any]]
 

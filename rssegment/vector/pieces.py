@@ -124,8 +124,8 @@ class Chains:
 
     ``ends`` (C, 4): start node, direction leaving it, end node, direction leaving it; -1 for a closed chain. Directions
     are 0 right, 1 up, 2 left, 3 down. ``vertices`` (V, 2) between ``offsets`` (C + 1,): the corners of each chain
-    without its nodes. ``sides`` (C, 2): the group on the left and on the right; negative for no data, or where it is nobody's
-    business.
+    without its nodes. ``sides`` (C, 2): the group on the left and on the right; negative for no data, or where nobody
+    asks.
     """
 
     nodes: Int32
