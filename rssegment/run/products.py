@@ -64,11 +64,15 @@ class Result:
 
     def __str__(self) -> str:
         valid, total = self.counts["valid_pixels"], math.prod(self.plan["shape"])
+
+        def layer(row: dict[str, Any]) -> str:
+            return f"level {row['level']}  " if self.counts["levels"] else ""
+
         lines = [
             f"{self.counts['regions']} regions on {valid / 1e6:.2f} of {total / 1e6:.2f} Mpx "
             f"in {self.seconds['total']:.1f} s",
             *(
-                f"  {each['path']:<32} {each['area_m2'] / 1e4:12.2f} ha {each['regions']:8d} regions"
+                f"  {layer(each)}{each['path']:<32} {each['area_m2'] / 1e4:12.2f} ha {each['regions']:8d} regions"
                 for each in self.counts["classes"]
                 if each["area_m2"] is not None
             ),

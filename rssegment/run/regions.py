@@ -40,8 +40,8 @@ def write_regions(
 ) -> dict[str, Any]:
     """Writes the regions of ``coverage`` in each format of ``paths`` in one pass, each file whole or not at all.
 
-    ``values`` (n,): the class code of each label, where they differ. Returns counts: regions, and for each class
-    present its regions, pixels and area (m², None without a CRS).
+    ``values`` (n,): the class code of each label, where they differ. Returns counts: regions; for each class
+    present its regions, pixels and area (m², None without a CRS); the levels, where some were asked for.
     """
     crs = str(geobox.crs) if geobox.crs else None
     tally = _Tally(taxonomy)
@@ -55,7 +55,8 @@ def write_regions(
             make = _Maker(coverage, geobox, taxonomy, values)
             write_vectors(temporary, (tally.counted(each) for each in make.features(pool)), layer)
         tally.check(crs)
-    return tally.counts()
+    levels = [each.level for each in coverage.layers if each.level is not None]
+    return tally.counts() | {"levels": levels}
 
 
 class _Maker:
