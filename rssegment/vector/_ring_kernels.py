@@ -17,6 +17,8 @@ __all__ = ["count_corners", "fill_slots", "name_sides", "order_rings", "place_ri
 Int32 = NDArray[np.int32]
 Int64 = NDArray[np.int64]
 
+_HOLE = 1 << 61
+
 
 @kernel("int64(int32[:, ::1], int32[::1], int32[::1], int32[:, ::1])")
 def name_sides(sides: Int32, group: Int32, name: Int32, named: Int32) -> int:
@@ -75,6 +77,20 @@ def _next(node: int, leaving: int, part: int, sides: Int32, slots: Int32) -> int
     return int(onward)
 
 
+@inlined
+def _is_hole(corners: Int32, start: int, first: int, stop: int) -> bool:
+    """Whether the ring at ``start`` runs clockwise, by its turn at its topmost, then leftmost corner ``first``.
+
+    Simplified, a hole may share that corner with its exterior.
+    """
+    before = first - 1 if first > start else stop - 1
+    after = first + 1 if first + 1 < stop else start
+    row, col = np.int64(corners[first, 0]), np.int64(corners[first, 1])
+    come = row - corners[before, 0], col - corners[before, 1]
+    go = corners[after, 0] - row, corners[after, 1] - col
+    return bool(come[0] * go[1] < come[1] * go[0])
+
+
 @kernel(
     "int64(int32[:, ::1], int32[:, ::1], int64[::1], int32[:, ::1], int32[:, ::1], int32[:, ::1], "
     "uint8[::1], int32[::1], int64[::1], int64[::1], int64[::1], int32[:, ::1])"
@@ -96,7 +112,8 @@ def walk_rings(
     """Writes the ``corners`` of every ring, from anywhere round; returns the number of rings.
 
     ``ring_part``: the part it bounds, ``ring_start`` (rings + 1,): where it begins in ``corners``, ``ring_first``:
-    where its topmost, then leftmost corner is there, ``ring_key``: that corner as one number, ascending row-major.
+    where its topmost, then leftmost corner is there, ``ring_key``: that corner as one number, ascending row-major, those
+    of holes after all others.
     ``seen`` (2 * C,) comes in as zeros, for each half-chain.
     """
     count, place = 0, 0
@@ -130,7 +147,7 @@ def walk_rings(
             if node >= 0:
                 half = _next(ends[c, 2 - 2 * back], ends[c, 3 - 2 * back], part, sides, slots)
         ring_first[count] = first
-        ring_key[count] = best
+        ring_key[count] = best + (_HOLE if _is_hole(corners, ring_start[count], first, place) else 0)
         count += 1
     ring_start[count] = place
     return count
@@ -138,7 +155,7 @@ def walk_rings(
 
 @kernel("void(int32[::1], int64[::1], int64[::1], int64[::1])")
 def order_rings(ring_part: Int32, ring_key: Int64, part_rings: Int64, order: Int64) -> None:
-    """Sorts rings by part, then by their first corner: a part's exterior has the first of all.
+    """Sorts rings by part, then by their keys: a part's exterior comes first.
 
     ``part_rings`` (P + 1,) comes in as zeros and becomes where the rings of each part begin in ``order``.
     """
