@@ -40,6 +40,16 @@ def _area(value: Any) -> Any:
     return Area(*_measured(value, units, "square metres, or in pixels as '20px'"))
 
 
+def _levels(value: Any) -> Any:
+    if value == "all":
+        return value
+    levels = list(value) if isinstance(value, list | tuple | set | range) else []
+    whole = all(isinstance(level, int) and not isinstance(level, bool) and level >= 1 for level in levels)
+    if not levels or not whole or len(set(levels)) < len(levels):
+        raise ValueError("expected 'all', or levels counted from 1, each of them once, as 1 or 1,2,3")
+    return tuple(sorted(levels))
+
+
 def _measured(value: Any, units: dict[str, str], expected: str) -> tuple[float, str]:
     if isinstance(value, list | tuple) and len(value) == 2:  # as it was dumped
         value = f"{value[0]}{value[1]}"
@@ -114,20 +124,13 @@ class PolygonOptions(_Model):
     simplify: Annotated[Length, BeforeValidator(_length)] | None = None
     method: Literal["vw", "dp"] = "vw"
     smooth: Annotated[int, Field(ge=0, le=3)] = 0
-    levels: tuple[Annotated[int, Field(ge=1)], ...] | Literal["all"] | None = None
+    levels: Annotated[tuple[int, ...] | Literal["all"], BeforeValidator(_levels)] | None = None
     formats: tuple[Format, ...] = ("geojson",)
 
     @property
     def cleans(self) -> bool:
         """Whether small regions or holes go."""
         return any(limit is not None and limit.value > 0 for limit in (self.min_area, self.fill_holes))
-
-    @field_validator("levels")
-    @classmethod
-    def _distinct(cls, value: Any) -> Any:
-        if isinstance(value, tuple) and (not value or len(set(value)) < len(value)):
-            raise ValueError("name each level once, as 1 or 1,2,3")
-        return tuple(sorted(value)) if isinstance(value, tuple) else value
 
 
 class Settings(PolygonOptions):

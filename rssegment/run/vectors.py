@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 from odc.geo.geobox import GeoBox
 
 from rssegment.config import PolygonOptions
-from rssegment.errors import InputError, OutputError
+from rssegment.errors import InputError, OutputError, SettingsError
 from rssegment.grid import BlockGrid, Box
 from rssegment.run.polygons import ClassMap, make_polygons
 from rssegment.run.progress import Progress
@@ -168,11 +168,12 @@ def vectorize(
     job = _class_map(raster, taxonomy, blocks, block)
     check_polygons(job.geobox, job.classes, chosen)
     first = next(iter(paths.values()))
-    with storage_errors(first), _workers(client) as each:
+    with storage_errors(first):
         folder = Path(tempfile.mkdtemp(prefix=f".{first.name}.", dir=first.parent))
         try:
-            counts = make_polygons(job, chosen, folder, paths, each, progress=progress)
-        finally:
+            with _workers(client) as each:
+                counts = make_polygons(job, chosen, folder, paths, each, progress=progress)
+        finally:  # when no thread writes there any more
             shutil.rmtree(folder, ignore_errors=True)
     return VectorResult(paths, counts, round(time.perf_counter() - start, 3), raster.remarks)
 
@@ -193,6 +194,8 @@ def _workers(client: Client | str | None) -> Iterator[Each]:
 def _options(
     options: PolygonOptions | None, choices: dict[str, Any], paths: dict[str, Path]
 ) -> PolygonOptions:
+    if "formats" in choices:
+        raise SettingsError("formats are those of the files' suffixes here; name one file of each instead")
     given = {} if options is None else options.model_dump(exclude_unset=True)
     return PolygonOptions(**given | choices | {"formats": tuple(paths)})
 
