@@ -69,7 +69,10 @@ def make_polygons(
         _trace(final, each, progress, "clean", partial(_trace_cleaned, final, traces, job.source))
         _knit(final, each)
         traces = final
-    coverage = traces.coverage()
+    if traces.how is not None:
+        traces.count()
+        deque(each(traces.outline, traces.nodes), maxlen=0)
+    coverage = traces.coverage(simplified=True)
     if job.nothing is not None and not coverage.counts(0).any():
         raise job.nothing
     return write_regions(coverage, job.geobox, job.classes, paths, job.values)

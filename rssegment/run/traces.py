@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from dataclasses import dataclass
-from functools import cached_property
+from dataclasses import dataclass, replace
+from functools import cached_property, partial
+from itertools import chain
 from pathlib import Path
 from typing import Protocol
 
@@ -18,6 +19,7 @@ from rssegment.errors import SettingsError
 from rssegment.grid import BlockGrid, Box, ground_resolution
 from rssegment.taxonomy import Node
 from rssegment.vector import (
+    Chains,
     Coverage,
     Layer,
     Partition,
@@ -26,6 +28,7 @@ from rssegment.vector import (
     Tree,
     knit,
     layers_of,
+    outlined,
     piece_of,
     trace_block,
 )
@@ -107,7 +110,7 @@ class Traces:
         trace = trace_block(
             block.labels, self.tree.box(node), self.connectivity, block.confidence, block.margin
         )
-        return piece_of(trace, self.partitions, self.how)
+        return piece_of(trace, self.partitions, corners=self.how is not None)
 
     def save(self, node: Place, piece: Piece) -> None:
         """Writes a piece, whole or not at all."""
@@ -121,27 +124,55 @@ class Traces:
 
     def knit(self, node: Place) -> None:
         """Joins the pieces below ``node``, which were written before, to its own."""
-        whole = node == self.tree.root
-        piece = knit(
-            [self.load(child, chains=False) for child in self.tree.children(node)],
-            self.partitions,
-            Box.of(self.shape) if whole else None,
-            self.how,
-            lambda wanted: self._corners(node, wanted),
-        )
-        self.save(node, piece)
+        children = [self.load(child, chains=False) for child in self.tree.children(node)]
+        scene = Box.of(self.shape) if node == self.tree.root else None
+        self.save(node, knit(children, self.partitions, scene))
+
+    def outline(self, node: Place) -> None:
+        """Writes the simplified chains of a piece, once :meth:`count` has been there."""
+        if self.how is None:
+            return
+        piece, pixels = Piece.load(self.path(node)), np.load(self._pixels(node))
+        chains = outlined(piece, pixels, partial(self._corners, node), self.how, Box.of(self.shape))
+        with staged(self._outlines(node)) as temporary:
+            chains.save(temporary)
+
+    def count(self) -> None:
+        """Leaves beside each piece how many pixels its parts have in the whole scene."""
+        coverage = self.coverage()
+        for node in self.nodes:
+            with staged(self._pixels(node)) as temporary:
+                np.save(temporary, coverage.pixels(node))
+
+    @property
+    def nodes(self) -> Iterator[Place]:
+        """All nodes of the tree, children first."""
+        return chain(self.tree.level(0), self.tree.knots())
 
     def load(self, node: Place, chains: bool = True) -> Piece:
+        """A piece as it was knit, with its chains or without."""
         return Piece.load(self.path(node), chains=chains)
 
-    def coverage(self) -> Coverage:
-        """The regions, once everything is knit."""
-        return Coverage(self.tree, len(self.partitions), self.layers, self.load)
+    def load_outlined(self, node: Place, chains: bool) -> Piece:
+        """A piece with its simplified chains, or without any."""
+        piece = Piece.load(self.path(node), chains=False)
+        return replace(piece, chains=Chains.load(self._outlines(node))) if chains else piece
+
+    def coverage(self, *, simplified: bool = False) -> Coverage:
+        """The regions, once everything is knit; ``simplified``, once all outlines are written."""
+        load = self.load_outlined if simplified and self.how is not None else self.load
+        return Coverage(self.tree, len(self.partitions), self.layers, load)
 
     def _corners(self, node: Place, wanted: Callable[[Box], bool]) -> Iterator[NDArray[np.int32]]:
-        """Original corners of the pieces below ``node`` whose boxes are wanted."""
-        for below in self.tree.below(node, wanted):
-            yield Piece.load_corners(self.path(below))
+        """Original corners of a piece, and of those below whose boxes are wanted."""
+        for each in (node, *self.tree.below(node, wanted)):
+            yield Piece.load_corners(self.path(each))
+
+    def _pixels(self, node: Place) -> Path:
+        return self.path(node).with_suffix(".pixels.npy")
+
+    def _outlines(self, node: Place) -> Path:
+        return self.path(node).with_suffix(".outlines.npz")
 
 
 def traces_of(

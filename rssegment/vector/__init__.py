@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import replace
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -12,7 +14,8 @@ from rssegment.grid import BlockGrid, Box
 from rssegment.vector.coverage import Coverage, Layer, layers_of
 from rssegment.vector.knit import knit
 from rssegment.vector.leaves import piece_of
-from rssegment.vector.pieces import Partition, Piece
+from rssegment.vector.pieces import Chains, Partition, Piece
+from rssegment.vector.polylines import outlined
 from rssegment.vector.regions import Regions
 from rssegment.vector.simplify import Simplification
 from rssegment.vector.trace import BlockTrace, trace_block
@@ -20,6 +23,7 @@ from rssegment.vector.tree import Node, Tree
 
 __all__ = [
     "BlockTrace",
+    "Chains",
     "Coverage",
     "Layer",
     "Partition",
@@ -29,6 +33,7 @@ __all__ = [
     "Tree",
     "knit",
     "layers_of",
+    "outlined",
     "piece_of",
     "trace_block",
     "trace_raster",
@@ -72,14 +77,23 @@ def _coverage(
         core = tree.box(node)
         values = None if confidence is None else confidence[core.slices]
         trace = trace_block(labels[core.slices], core, connectivity, values)
-        pieces[node] = piece_of(trace, partitions, how)
+        pieces[node] = piece_of(trace, partitions, corners=how is not None)
+    scene = Box.of(tree.grid.shape)
     for node in tree.knots():
-        scene = Box.of(tree.grid.shape) if node == tree.root else None
-        pieces[node] = knit(
-            [pieces[child] for child in tree.children(node)],
-            partitions,
-            scene,
-            how,
-            lambda wanted, node=node: (pieces[below].corners for below in tree.below(node, wanted)),  # type: ignore[misc]
-        )
-    return Coverage(tree, len(partitions), layers, lambda node, _: pieces[node])
+        children = [pieces[child] for child in tree.children(node)]
+        pieces[node] = knit(children, partitions, scene if node == tree.root else None)
+    coverage = Coverage(tree, len(partitions), layers, lambda node, _: pieces[node])
+    if how is None:
+        return coverage
+    for node in list(pieces):
+        near = partial(_corners, tree, pieces, node)
+        chains = outlined(pieces[node], coverage.pixels(node), near, how, scene)
+        pieces[node] = replace(pieces[node], chains=chains)
+    return coverage
+
+
+def _corners(
+    tree: Tree, pieces: Mapping[Node, Piece], node: Node, wanted: Callable[[Box], bool]
+) -> Iterator[NDArray[np.int32]]:
+    """Original corners of a piece, and of those below that are wanted."""
+    return (pieces[each].corners for each in (node, *tree.below(node, wanted)))

@@ -112,8 +112,8 @@ def walk_rings(
     """Writes the ``corners`` of every ring, from anywhere round; returns the number of rings.
 
     ``ring_part``: the part it bounds, ``ring_start`` (rings + 1,): where it begins in ``corners``, ``ring_first``:
-    where its topmost, then leftmost corner is there, ``ring_key``: that corner as one number, ascending row-major, those
-    of holes after all others.
+    where its topmost, then leftmost corner is there, ``ring_key``: that corner as one number, ascending row-major,
+    those of holes after all others.
     ``seen`` (2 * C,) comes in as zeros, for each half-chain.
     """
     count, place = 0, 0

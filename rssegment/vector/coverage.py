@@ -112,6 +112,12 @@ class Coverage:
         piece = self._load(node, True)
         return piece, self._final[node] if node[0] else self._finals(node, piece)
 
+    def pixels(self, node: Node) -> Int64:
+        """(n,) pixels in the whole scene of the parts that go on beyond a block: of a block's open ones, all of a knot's."""
+        table = self._outer[-1].table
+        pixels: Int64 = table.sums[np.searchsorted(table.first, self._final[node][-1]), 0]
+        return pixels
+
     def counts(self, layer: int) -> Int64:
         """(bands,) regions of a layer that begin in each band."""
         k = self.layers[layer].regions

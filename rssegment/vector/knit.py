@@ -6,7 +6,6 @@ No geometry is involved, and the order or number of pieces joined at once does n
 from __future__ import annotations
 
 from collections.abc import Sequence
-from itertools import chain
 
 import numpy as np
 from numpy.typing import NDArray
@@ -26,24 +25,14 @@ from rssegment.vector.pieces import (
     keys_of,
     within,
 )
-from rssegment.vector.polylines import Corners, simplified
 from rssegment.vector.rings import slots_of
 from rssegment.vector.seams import OUTSIDE, Seams, find_seams
-from rssegment.vector.simplify import Simplification
 
 __all__ = ["knit"]
 
 
-def knit(
-    pieces: Sequence[Piece],
-    partitions: Sequence[Partition],
-    scene: Box | None = None,
-    how: Simplification | None = None,
-    corners_in: Corners | None = None,
-) -> Piece:
-    """One piece of ``pieces`` that fill a rectangle; of the whole ``scene``, if it is given, where nothing stays loose.
-
-    Chains that are completed here are simplified as ``how`` says, for which ``corners_in`` is asked.
+def knit(pieces: Sequence[Piece], partitions: Sequence[Partition], scene: Box | None = None) -> Piece:
+    """One piece of ``pieces`` that fill a rectangle; of the whole ``scene``, if given, where nothing stays loose.
 
     Raises
     ------
@@ -72,9 +61,6 @@ def knit(
     reached = np.unique(border[border >= 0])
     open_groups = tuple(np.unique(member[reached]) for member in members)
     chains, loose, corners = _woven(parts, bases[:-1, -1], seams, finest, box, whole=scene is not None)
-    if how is not None and corners_in is not None:
-        own = corners
-        chains = simplified(chains, lambda wanted: chain([own], corners_in(wanted)), how, scene)
     return Piece(box, tables, members, open_groups, border, chains, loose, corners, maps)
 
 

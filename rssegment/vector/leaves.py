@@ -9,8 +9,6 @@ import numpy as np
 from numpy.typing import NDArray
 
 from rssegment.vector.pieces import NO_DATA, Chains, Int32, Partition, Piece, Table, keys_of, within
-from rssegment.vector.polylines import simplified
-from rssegment.vector.simplify import Simplification
 from rssegment.vector.trace import BlockTrace
 
 __all__ = ["Pairs", "alike", "piece_of"]
@@ -18,8 +16,8 @@ __all__ = ["Pairs", "alike", "piece_of"]
 Pairs = NDArray[np.integer[Any]]
 
 
-def piece_of(trace: BlockTrace, partitions: Sequence[Partition], how: Simplification | None = None) -> Piece:
-    """The piece of one block; chains that are complete in it are simplified as ``how`` says.
+def piece_of(trace: BlockTrace, partitions: Sequence[Partition], *, corners: bool = False) -> Piece:
+    """The piece of one block; with its ``corners`` where chains will be simplified.
 
     The last of ``partitions`` is the labels' own over edges.
     """
@@ -41,12 +39,9 @@ def piece_of(trace: BlockTrace, partitions: Sequence[Partition], how: Simplifica
     sides = trace.sides.copy()
     sides[is_loose] = -1
     chains = Chains(trace.nodes, trace.ends, sides, trace.offsets, trace.vertices)
-    corners = np.empty((0, 2), np.int32)
-    if how is not None:
-        corners = np.concatenate([trace.nodes[inside], trace.vertices])
-        chains = simplified(whole.take(np.flatnonzero(~is_loose)), lambda _: [corners], how)
+    kept = np.concatenate([trace.nodes[inside], trace.vertices]) if corners else trace.nodes[:0]
     return Piece(
-        trace.core, tuple(tables), tuple(members), tuple(open_groups), trace.border, chains, loose, corners
+        trace.core, tuple(tables), tuple(members), tuple(open_groups), trace.border, chains, loose, kept
     )
 
 

@@ -145,6 +145,26 @@ class Chains:
 
         return cls(empty(2), empty(4), empty(2), np.zeros(1, np.int64), empty(2))
 
+    def save(self, path: str | Path) -> None:
+        """Writes one ``.npz`` file at exactly ``path``."""
+        with Path(path).open("wb") as file:
+            np.savez(file, scale=self.scale, **{part: getattr(self, part) for part in _CHAINS})
+
+    @classmethod
+    def load(cls, path: str | Path) -> Self:
+        """Reads what :meth:`save` wrote.
+
+        Raises
+        ------
+        ReadError
+            The file is missing, cut short, or holds no chains.
+        """
+        try:
+            with np.load(path, allow_pickle=False) as file:
+                return cls(**{part: file[part] for part in _CHAINS}, scale=int(file["scale"]))
+        except _UNREADABLE as error:
+            raise _unreadable(path, error) from error
+
     def take(self, rows: NDArray[np.integer[Any]]) -> Chains:
         """The chains at ``rows``, with the nodes they use."""
         index, offsets = ragged(self.offsets, rows)

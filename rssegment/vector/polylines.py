@@ -8,19 +8,36 @@ import numpy as np
 from numpy.typing import NDArray
 
 from rssegment.grid import Box
-from rssegment.vector.pieces import Chains, Int32, Int64, ragged
+from rssegment.vector.pieces import Chains, Int32, Int64, Piece, ragged
 from rssegment.vector.simplify import Obstacles, Simplification, simplify_chains
 
-__all__ = ["Corners", "simplified"]
+__all__ = ["Corners", "outlined", "simplified"]
 
 Corners = Callable[[Callable[[Box], bool]], Iterable[Int32]]
 """Original corners (K, 2) of all pieces that may be wanted: of those at least whose box of pixels is."""
 
 
-def simplified(chains: Chains, corners: Corners, how: Simplification, scene: Box | None = None) -> Chains:
-    """``chains``, which are complete, with the vertices that ``how`` leaves them; the corners of ``scene`` stay.
+def outlined(piece: Piece, pixels: Int64, corners: Corners, how: Simplification, scene: Box) -> Chains:
+    """The chains of ``piece``, simplified; those that are loose are left out.
 
-    Only the corners near the chains are held: those in tiles that they run through, and in more as they are needed.
+    ``pixels``: as :meth:`rssegment.vector.coverage.Coverage.pixels` gives them. Law: a chain's result does not depend
+    on the piece that it was completed in.
+    """
+    chains = piece.chains.take(np.flatnonzero((piece.chains.sides >= 0).any(axis=1)))
+    known = piece.tables[-1].sums[:, 0].copy()
+    if piece.maps:  # a knot: all its groups go beyond a block
+        known = pixels
+    else:
+        known[piece.open[-1]] = pixels
+    sides = np.append(known, 0)[np.maximum(chains.sides, -1)]
+    return simplified(chains, sides, corners, how, scene)
+
+
+def simplified(chains: Chains, pixels: Int64, corners: Corners, how: Simplification, scene: Box) -> Chains:
+    """``chains`` with the vertices that ``how`` leaves them; the corners of ``scene`` stay.
+
+    ``pixels`` (C, 2): of the parts on the left and right in the whole scene, 0 for no data. Only the corners near the
+    chains are held: those in tiles that they run through, and in more as they are needed.
     """
     vertices, offsets, is_open = _polylines(chains)
     obstacles, pinned = Obstacles(), _pinned(scene)
@@ -31,7 +48,9 @@ def simplified(chains: Chains, corners: Corners, how: Simplification, scene: Box
         for each in corners(_touching(missing)):
             obstacles.add(each)
         at, own = ragged(offsets, todo)
-        result = simplify_chains(vertices[at], own, ~is_open[todo], obstacles, how, pinned)
+        result = simplify_chains(
+            vertices[at], own, ~is_open[todo], obstacles, how, pinned, pixels=pixels[todo]
+        )
         done = np.flatnonzero(~result.incomplete)
         index, _ = ragged(result.offsets, done)
         rows.append(todo[done])
@@ -69,9 +88,7 @@ def _chains(chains: Chains, rows: list[Int64], parts: list[Int32], sizes: list[I
     return Chains(chains.nodes * scale, chains.ends, chains.sides, inner_offsets, vertices[inner], scale)
 
 
-def _pinned(scene: Box | None) -> Int32 | None:
-    if scene is None:
-        return None
+def _pinned(scene: Box) -> Int32:
     rows, cols = (scene.row, scene.stop_row), (scene.col, scene.stop_col)
     return np.array([(row, col) for row in rows for col in cols], np.int32)
 

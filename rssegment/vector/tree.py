@@ -62,8 +62,7 @@ class Tree:
 
     def below(self, node: Node, wanted: Callable[[Box], bool]) -> Iterator[Node]:
         """The nodes below ``node`` whose box is ``wanted``, and whose parents' are."""
-        for child in self.children(node):
+        for child in self.children(node) if node[0] else ():
             if wanted(self.box(child)):
                 yield child
-                if child[0] > 0:
-                    yield from self.below(child, wanted)
+                yield from self.below(child, wanted)
