@@ -116,10 +116,12 @@ def _near_small(coverage: Coverage, limits: Limits, widest: float) -> tuple[Tabl
         sides = piece.members[k][piece.chains.sides]
         kept = (piece.chains.sides >= 0).all(axis=1) & (sides[:, 0] != sides[:, 1])
         kept[kept] = small[sides[kept]].any(axis=1)
-        rows = np.flatnonzero(kept)
-        tables.append(table[np.unique(sides[rows])])
-        pairs.append(final[k][sides[rows]])
-        lengths.append(_lengths(piece.chains)[rows])
+        touching = piece.members[k][piece.touching]
+        touching = touching[(touching[:, 0] != touching[:, 1]) & small[touching].any(axis=1)]
+        beside = np.concatenate([sides[kept], touching])
+        tables.append(table[np.unique(beside)])
+        pairs.append(final[k][beside])
+        lengths.append(np.append(_lengths(piece.chains)[kept], np.zeros(len(touching), np.int64)))
     return Table.joined(tables), np.concatenate(pairs), np.concatenate(lengths)
 
 

@@ -61,7 +61,9 @@ def knit(pieces: Sequence[Piece], partitions: Sequence[Partition], scene: Box | 
     reached = np.unique(border[border >= 0])
     open_groups = tuple(np.unique(member[reached]) for member in members)
     chains, loose, corners = _woven(parts, bases[:-1, -1], seams, finest, box, whole=scene is not None)
-    return Piece(box, tables, members, open_groups, border, chains, loose, corners, maps)
+    diagonal = any(partition.diagonal for partition in partitions)
+    touching = finest[seams.touching if diagonal else seams.touching[:0]]
+    return Piece(box, tables, members, open_groups, border, chains, loose, corners, maps, touching)
 
 
 def _box(pieces: Sequence[Piece]) -> Box:

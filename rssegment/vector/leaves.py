@@ -41,8 +41,9 @@ def piece_of(trace: BlockTrace, partitions: Sequence[Partition], *, corners: boo
     chains = Chains(trace.nodes, trace.ends, sides, trace.offsets, trace.vertices)
     kept = np.concatenate([trace.nodes[inside], trace.vertices]) if corners else trace.nodes[:0]
     return Piece(
-        trace.core, tuple(tables), tuple(members), tuple(open_groups), trace.border, chains, loose, kept
-    )
+        trace.core, tuple(tables), tuple(members), tuple(open_groups), trace.border, chains, loose, kept,
+        touching=trace.touching,
+    )  # fmt: skip
 
 
 def _touches(trace: BlockTrace) -> NDArray[np.uint8]:

@@ -7,7 +7,7 @@ complete, and what is still loose: groups that reach the piece's border and chai
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass, fields
+from dataclasses import dataclass, field, fields
 from pathlib import Path
 from typing import Any, Self, cast
 from zipfile import BadZipFile
@@ -211,6 +211,7 @@ class Piece:
     pixels, -1 for no data. ``chains``: those completed here; ``loose``: those that end at the border, unsimplified.
     Sides are finest groups. ``corners`` (K, 2): where the boundary turned or branched, inside this piece and in none of
     its children. ``maps``: for each partition, the group that each open group of each child became.
+    ``touching`` (T, 2): finest groups that meet at a corner, as ``corners`` are, where a partition is diagonal.
     """
 
     box: Box
@@ -222,6 +223,7 @@ class Piece:
     loose: Chains
     corners: Int32
     maps: tuple[Int32, ...] = ()
+    touching: Int32 = field(default_factory=lambda: np.empty((0, 2), np.int32))
 
     def lines(self) -> tuple[Int32, Int32, Int32, Int32]:
         """The parts of ``border``: top (W,), bottom (W,), left (H,), right (H,)."""
@@ -254,6 +256,7 @@ class Piece:
         yield "head", np.array(head, np.int64)
         yield "border", self.border
         yield "corners", self.corners
+        yield "touching", self.touching
         for k, table in enumerate(self.tables):
             yield from ((f"table{k}_{name}", getattr(table, name)) for name in _TABLE)
         for name in ("members", "open", "maps"):
@@ -285,6 +288,7 @@ class Piece:
                     _chains(file, "loose"),
                     np.empty((0, 2), np.int32),
                     tuple(file[f"maps{k}"] for k in range(n_maps)),
+                    file["touching"],
                 )
         except _UNREADABLE as error:
             raise _unreadable(path, error) from error
