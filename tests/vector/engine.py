@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import random
-from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass, replace
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -12,6 +13,7 @@ from numpy.typing import NDArray
 
 from rssegment.grid import BlockGrid, Box
 from rssegment.vector import (
+    Chains,
     Coverage,
     Piece,
     Regions,
@@ -19,6 +21,7 @@ from rssegment.vector import (
     Tree,
     knit,
     layers_of,
+    outlined,
     piece_of,
     trace_block,
 )
@@ -59,10 +62,10 @@ class Scene:
 
 
 class Pieces:
-    """Pieces in memory or, through ``save`` and ``load``, on disk."""
+    """Pieces in memory or, through ``save`` and ``load``, on disk; chains once more when they are simplified."""
 
     def __init__(self, folder: Path | None) -> None:
-        self.folder, self.held = folder, {}
+        self.folder, self.held, self.outlines = folder, {}, {}
 
     def path(self, node: Node) -> Path:
         assert self.folder is not None
@@ -74,8 +77,18 @@ class Pieces:
         else:
             piece.save(self.path(node))
 
+    def outline(self, node: Node, chains: Chains) -> None:
+        if self.folder is not None:
+            path = self.path(node).with_suffix(".outlines")
+            chains.save(path)
+            chains = Chains.load(path)
+        self.outlines[node] = chains
+
     def get(self, node: Node, chains: bool = True) -> Piece:
         return self.held[node] if self.folder is None else Piece.load(self.path(node), chains=chains)
+
+    def outlined(self, node: Node, chains: bool = True) -> Piece:
+        return replace(self.get(node, chains), chains=self.outlines[node] if chains else Chains.none())
 
     def corners(self, node: Node) -> NDArray[np.int32]:
         return self.held[node].corners if self.folder is None else Piece.load_corners(self.path(node))
@@ -92,25 +105,30 @@ def coverage(
     scene = scene if isinstance(scene, Scene) else Scene(scene)
     partitions, layers = layers_of(codes, connectivity)
     tree = Tree(BlockGrid(scene.labels.shape, cut.block), cut.fan)
+    whole = Box.of(tree.grid.shape)
     pieces = Pieces(cut.folder)
     for node in cut.shuffled(list(tree.level(0))):
         labels, *values = scene.at(tree.box(node))
         assert labels is not None
-        pieces.put(
-            node, piece_of(trace_block(labels, tree.box(node), connectivity, *values), partitions, how)
-        )
+        trace = trace_block(labels, tree.box(node), connectivity, *values)
+        pieces.put(node, piece_of(trace, partitions, corners=how is not None))
     for level in range(1, len(tree.shapes)):
         for node in cut.shuffled(list(tree.level(level))):
-            pieces.put(node, _knit(tree, node, pieces, cut, partitions, how))
-    return Coverage(tree, len(partitions), layers, pieces.get)
+            children = [pieces.get(child, False) for child in cut.shuffled(tree.children(node))]
+            pieces.put(node, knit(children, partitions, whole if node == tree.root else None))
+    made = Coverage(tree, len(partitions), layers, pieces.get)
+    if how is None:
+        return made
+    for node in cut.shuffled([*tree.level(0), *tree.knots()]):
+        near = partial(_near, tree, pieces, cut, node)
+        pieces.outline(node, outlined(pieces.get(node), made.pixels(node), near, how, whole))
+    return Coverage(tree, len(partitions), layers, pieces.outlined)
 
 
-def _knit(tree: Tree, node: Node, pieces: Pieces, cut: Cut, partitions, how) -> Piece:
-    def corners(wanted) -> Iterator[NDArray[np.int32]]:
-        return (pieces.corners(below) for below in cut.shuffled(list(tree.below(node, wanted))))
-
-    children = [pieces.get(child, False) for child in cut.shuffled(tree.children(node))]
-    return knit(children, partitions, Box.of(tree.grid.shape) if node == tree.root else None, how, corners)
+def _near(
+    tree: Tree, pieces: Pieces, cut: Cut, node: Node, wanted: Callable[[Box], bool]
+) -> Iterator[NDArray[np.int32]]:
+    return (pieces.corners(each) for each in cut.shuffled([node, *tree.below(node, wanted)]))
 
 
 def regions(made: Coverage, layer: int = 0) -> Regions:

@@ -20,7 +20,6 @@ from rssegment.errors import InputError
 from rssegment.grid import BlockGrid, Box
 from rssegment.vector import (
     Coverage,
-    Piece,
     Simplification,
     Tree,
     knit,
@@ -317,21 +316,19 @@ def test_a_coverage_holds_nothing_of_inner_regions(tmp_path: Path, connectivity:
     assert sizes[1] == sizes[0]
 
 
-@pytest.mark.parametrize("how", [None, Simplification(1.5)])
-def test_what_goes_up_the_tree_is_only_the_border(how: Simplification | None) -> None:
+@pytest.mark.parametrize("connectivity", [4, 8])
+def test_what_goes_up_the_tree_is_only_the_border(connectivity: int) -> None:
     """Frontiers, which the joints above hold, don't grow with inner regions, nor do the pieces of joints."""
 
     def sizes(kept: float) -> tuple[int, int]:
         labels = with_inner_noise(64, 32, kept)
-        partitions, _ = layers_of([(None, None)], 4)
+        partitions, _ = layers_of([(None, None)], connectivity)
         tree = Tree(BlockGrid(labels.shape, 32))
-        leaves: list[Piece] = [
-            piece_of(trace_block(labels[tree.box(node).slices], tree.box(node)), partitions, how)
-            for node in tree.level(0)
+        leaves = [
+            piece_of(trace_block(labels[box.slices], box, connectivity), partitions, corners=True)
+            for box in map(tree.box, tree.level(0))
         ]
-        joint = knit(
-            leaves, partitions, Box.of(labels.shape), how, lambda _: [leaf.corners for leaf in leaves]
-        )
+        joint = knit(leaves, partitions, Box.of(labels.shape))
         return sum(held(leaf.frontier()) for leaf in leaves), held(joint)
 
     assert sizes(0.9) == sizes(0.02)

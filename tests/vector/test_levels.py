@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from itertools import pairwise
 from pathlib import Path
 
 import numpy as np
@@ -79,7 +80,7 @@ def check_levels(
 
 def check_unions(layers: list[Regions]) -> None:
     """Each region is the union of its children, as a geometry."""
-    for coarse, fine in zip(layers, layers[1:], strict=False):
+    for coarse, fine in pairwise(layers):
         shapes, parts = coarse.to_shapely(), fine.to_shapely()
         order = np.argsort(fine.parent, kind="stable")
         groups = np.split(parts[order], np.flatnonzero(np.diff(fine.parent[order])) + 1) if len(fine) else []
@@ -126,7 +127,7 @@ def test_statistics_add_up(connectivity: int) -> None:
     for level, made in zip((1, 2, 3), layers, strict=True):
         at_level = TREE.ancestor_lookup(level)[labels]
         check_table(made, expected(at_level, connectivity, confidence, margin))
-    for coarse, fine in zip(layers, layers[1:], strict=False):
+    for coarse, fine in pairwise(layers):
         row = np.searchsorted(coarse.id, fine.parent)
         sums = np.zeros_like(coarse.sums)
         np.add.at(sums, row, fine.sums)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import subprocess
 import sys
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -15,39 +16,30 @@ from numpy.typing import NDArray
 
 from rssegment.errors import InputError, ReadError
 from rssegment.grid import BlockGrid, Box
-from rssegment.vector import (
-    Piece,
-    Regions,
-    Simplification,
-    Tree,
-    layers_of,
-    piece_of,
-    trace_block,
-    trace_raster,
-)
+from rssegment.vector import Chains, Piece, Regions, Tree, layers_of, piece_of, trace_block, trace_raster
 from rssegment.vector.trace import recoded
 from tests.vector.reference import expected, same
 
 
-def leaf(labels: NDArray[np.uint16], how: Simplification | None = None, connectivity: int = 8) -> Piece:
+def leaf(labels: NDArray[np.uint16], connectivity: int = 8) -> Piece:
     lookup = np.zeros(65536, np.uint16)
     lookup[1:9] = 3
     partitions, _ = layers_of([(1, lookup), (2, None)], connectivity)
-    return piece_of(trace_block(labels, Box.of(labels.shape), connectivity), partitions, how)
+    return piece_of(trace_block(labels, Box.of(labels.shape), connectivity), partitions, corners=True)
 
 
 def arrays_of(piece: Piece) -> dict[str, NDArray]:
     return dict(piece._arrays())
 
 
-@pytest.mark.parametrize("how", [None, Simplification(1.0), Simplification(0, "vw", 2)])
-def test_a_piece_comes_back_from_its_file(tmp_path: Path, how: Simplification | None) -> None:
-    piece = leaf(np.random.default_rng(1).integers(0, 4, (20, 30)).astype(np.uint16), how)
+@pytest.mark.parametrize("connectivity", [4, 8])
+def test_a_piece_comes_back_from_its_file(tmp_path: Path, connectivity: int) -> None:
+    piece = leaf(np.random.default_rng(1).integers(0, 4, (20, 30)).astype(np.uint16), connectivity)
+    assert (len(piece.touching) > 0) == (connectivity == 8)
     piece.save(tmp_path / "a.part")  # exactly this name
     back = Piece.load(tmp_path / "a.part")
     assert [path.name for path in tmp_path.iterdir()] == ["a.part"]
     assert back.box == piece.box
-    assert back.chains.scale == (how.scale if how else 1)
     known, found = arrays_of(piece), arrays_of(back)
     assert known.keys() == found.keys()
     for name in known.keys() - {"corners"}:
@@ -59,17 +51,26 @@ def test_a_piece_comes_back_from_its_file(tmp_path: Path, how: Simplification | 
     assert len(few.loose) == len(piece.loose) > 0
 
 
+def test_chains_come_back_from_their_file(tmp_path: Path) -> None:
+    chains = replace(leaf(np.array([[1, 2, 2], [3, 4, 1], [2, 1, 1]], np.uint16)).chains, scale=16)
+    chains.save(tmp_path / "a.part")
+    back = Chains.load(tmp_path / "a.part")
+    assert back.scale == 16
+    for name in ("nodes", "ends", "sides", "offsets", "vertices"):
+        assert np.array_equal(getattr(back, name), getattr(chains, name)), name
+
+
 def test_equal_pieces_are_equal_files(tmp_path: Path) -> None:
     labels = np.random.default_rng(1).integers(0, 4, (20, 30)).astype(np.uint16)
     for name in ("a", "b"):
-        leaf(labels, Simplification(1.0)).save(tmp_path / name)
+        leaf(labels).save(tmp_path / name)
     assert (tmp_path / "a").read_bytes() == (tmp_path / "b").read_bytes()
 
 
 @pytest.mark.parametrize("content", [b"", b"PK\x03\x04 cut short", b"no archive at all"])
 def test_a_broken_file_is_named(tmp_path: Path, content: bytes) -> None:
     path = tmp_path / "r0000_c0000.npz"
-    for load in (Piece.load, Piece.load_corners):
+    for load in (Piece.load, Piece.load_corners, Chains.load):
         path.unlink(missing_ok=True)
         with pytest.raises(ReadError, match="r0000_c0000"):
             load(path)
