@@ -25,7 +25,8 @@ from rssegment.write.vectors import FORMATS, REGION_SCHEMA, Features, Layer, Rin
 __all__ = ["pixel_size", "write_regions"]
 
 EARTH_M2 = 5.10065622e14  # surface of the WGS 84 ellipsoid
-_AT_WORK = 2  # bands, and chunks of features, that are made side by side
+_AHEAD = 2  # chunks of features that are made while one is written
+_CORNERS = 200_000  # in a chunk: enough for arrays to be worth it
 
 In = TypeVar("In")
 Out = TypeVar("Out")
@@ -51,7 +52,7 @@ def write_regions(
         temporary = {
             name: stack.enter_context(staged(path, FORMATS[name].companions)) for name, path in paths.items()
         }
-        with ThreadPoolExecutor(_AT_WORK) as pool:
+        with ThreadPoolExecutor(_AHEAD) as pool:
             make = _Maker(coverage, geobox, taxonomy, values)
             write_vectors(temporary, (tally.counted(each) for each in make.features(pool)), layer)
         tally.check(crs)
@@ -71,9 +72,11 @@ class _Maker:
 
     def features(self, pool: Executor) -> Iterator[Features]:
         for number, layer in enumerate(self._coverage.layers):
-            bands = _ordered(pool, partial(self._coverage.regions, number), range(self._coverage.bands))
-            chunks = (chunk for regions in bands for chunk in regions.chunks())
-            yield from _ordered(pool, partial(self._features, layer.level), chunks)
+            bands = _ordered(
+                pool, partial(self._coverage.regions, number), range(self._coverage.bands), 1
+            )
+            chunks = (chunk for regions in bands for chunk in regions.chunks(_CORNERS))
+            yield from _ordered(pool, partial(self._features, layer.level), chunks, _AHEAD)
 
     def _features(self, level: int | None, regions: Regions) -> Features:
         if self._values is not None:
@@ -85,13 +88,15 @@ class _Maker:
         return rings, columns
 
 
-def _ordered(pool: Executor, function: Callable[[In], Out], items: Iterable[In]) -> Iterator[Out]:
-    """Results in the order of ``items``, made side by side, a few ahead."""
+def _ordered(
+    pool: Executor, function: Callable[[In], Out], items: Iterable[In], ahead: int
+) -> Iterator[Out]:
+    """Results in the order of ``items``; while one is used, those of the next few are made."""
     waiting: deque[Future[Out]] = deque()
     try:
         for item in items:
             waiting.append(pool.submit(function, item))
-            if len(waiting) >= _AT_WORK:
+            if len(waiting) > ahead:
                 yield waiting.popleft().result()
         while waiting:
             yield waiting.popleft().result()

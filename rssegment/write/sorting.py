@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 
 __all__ = ["RUN_BYTES", "in_order"]
 
-RUN_BYTES = 1 << 27  # rows held in memory before they are put aside, sorted
+RUN_BYTES = 1 << 25  # rows held in memory before they are put aside, sorted
 _PIECE = 1 << 12  # rows moved at once
 _HEAD_BYTES = 1 << 18  # of each run in memory while runs are merged
 
