@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import shutil
-import tempfile
 import time
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, nullcontext
@@ -25,7 +23,7 @@ from rssegment.run.side_by_side import Each, on_cluster, threads
 from rssegment.run.traces import LabelBlock, check_polygons
 from rssegment.scene import LabelRaster
 from rssegment.taxonomy import Node, Taxonomy
-from rssegment.write.atomic import storage_errors
+from rssegment.write.atomic import scratch
 from rssegment.write.vectors import FORMATS, format_of
 
 if TYPE_CHECKING:
@@ -168,13 +166,9 @@ def vectorize(
     job = _class_map(raster, taxonomy, blocks, block)
     check_polygons(job.geobox, job.classes, chosen)
     first = next(iter(paths.values()))
-    with storage_errors(first):
-        folder = Path(tempfile.mkdtemp(prefix=f".{first.name}.", dir=first.parent))
-        try:
-            with _workers(client) as each:
-                counts = make_polygons(job, chosen, folder, paths, each, progress=progress)
-        finally:  # when no thread writes there any more
-            shutil.rmtree(folder, ignore_errors=True)
+    # the folder goes last, when no thread writes there any more
+    with scratch(first) as folder, _workers(client) as each:
+        counts = make_polygons(job, chosen, folder, paths, each, progress=progress)
     return VectorResult(paths, counts, round(time.perf_counter() - start, 3), raster.remarks)
 
 

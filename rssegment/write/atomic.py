@@ -3,16 +3,20 @@
 from __future__ import annotations
 
 import errno
+import glob
 import os
+import platform
 import shutil
 import tempfile
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
+import psutil
+
 from rssegment.errors import OutputError, StorageError
 
-__all__ = ["staged", "storage_errors", "write_bytes"]
+__all__ = ["scratch", "staged", "storage_errors", "write_bytes"]
 
 _FULL = {errno.ENOSPC, errno.EDQUOT, errno.EFBIG}
 _DENIED = {
@@ -54,6 +58,25 @@ def staged(path: Path, companions: Iterable[str] = ()) -> Iterator[Path]:
             shutil.rmtree(folder, ignore_errors=True)
 
 
+@contextmanager
+def scratch(path: Path) -> Iterator[Path]:
+    """A hidden folder beside ``path`` for what is only needed while it is made; gone at the end.
+
+    One that a killed process of this machine left is swept first.
+    """
+    mark = f".{path.name}.{platform.node()}-"
+    for left in path.parent.glob(f"{glob.escape(mark)}*"):
+        owner = left.name.removeprefix(mark).partition("-")[0]
+        if owner.isdecimal() and not psutil.pid_exists(int(owner)):
+            shutil.rmtree(left, ignore_errors=True)
+    with storage_errors(path):
+        folder = Path(tempfile.mkdtemp(prefix=f"{mark}{os.getpid()}-", dir=path.parent))
+        try:
+            yield folder
+        finally:
+            shutil.rmtree(folder, ignore_errors=True)
+
+
 def write_bytes(path: Path, content: bytes) -> None:
     """Writes ``content`` to ``path``, whole or not at all, and safe from a power cut."""
     with staged(path) as temporary:
@@ -77,7 +100,8 @@ def storage_errors(path: Path) -> Iterator[None]:
     except OSError as error:
         if error.errno in _FULL:
             raise StorageError(
-                f"no space left while writing {path}: free some space on its disk, then run again with --resume"
+                f"no space left while writing {path}: free some space on its disk and run again; segment goes on "
+                "with --resume"
             ) from error
         if error.errno in _DENIED or isinstance(error, FileNotFoundError):
             raise OutputError(
