@@ -13,6 +13,7 @@ import time
 from collections.abc import Iterator
 from pathlib import Path
 
+import geopandas
 import numpy as np
 import pytest
 import rasterio
@@ -20,10 +21,21 @@ import torch
 from affine import Affine
 from rasterio.control import GroundControlPoint
 
+import rssegment as rs
 from rssegment import cli
 from rssegment.model import save_bundle
 from rssegment.taxonomy import Taxonomy
-from tests.run.conftest import bundle, scene, scene_values, toy_network, toy_spec, tree, write_scene
+from tests.run.conftest import (
+    TREE,
+    bundle,
+    scene,
+    scene_values,
+    smooth_noise,
+    toy_network,
+    toy_spec,
+    tree,
+    write_scene,
+)
 
 __all__ = ["bundle", "scene", "tree"]  # fixtures
 
@@ -361,6 +373,139 @@ def test_a_file_size_limit(scene: Path, bundle: Path, tmp_path: Path) -> None:
     )
     refused(Outcome(done.returncode, done.stdout, done.stderr), "no space left", code=1)
     assert not any((tmp_path / "out" / name).exists() for name in FINAL)
+
+
+# ------------------------------------------------------------------------------------------- vectorize
+
+
+@pytest.fixture(scope="module")
+def labels(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Classes of the toy taxonomy, with no data in a corner."""
+    fields = np.stack([smooth_noise((160, 200), seed, 3) for seed in range(5)])
+    codes = fields.argmax(0).astype(np.uint8) + 1
+    codes[:20, :30] = 0
+    path = tmp_path_factory.mktemp("labels") / "l.tif"
+    place = Affine(2, 0, 500000, 0, -2, 4800000)
+    shape = dict(zip(("height", "width"), codes.shape, strict=True))
+    with rasterio.open(
+        path,
+        "w",
+        driver="GTiff",
+        count=1,
+        dtype="uint8",
+        crs="EPSG:32631",
+        transform=place,
+        nodata=0,
+        **shape,
+    ) as file:
+        file.write(codes, 1)
+    return path
+
+
+@pytest.fixture(scope="module")
+def toy(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    path = tmp_path_factory.mktemp("taxonomy") / "toy.yaml"
+    path.write_text(TREE)
+    return path
+
+
+def test_vectorize_with_all_its_options(run, labels: Path, toy: Path, tmp_path: Path) -> None:  # type: ignore[no-untyped-def]
+    paths = [tmp_path / name for name in ("a.gpkg", "b.parquet", "c.geojson")]
+    options = (
+        "--simplify",
+        "1.5px",
+        "--min-area",
+        "20px",
+        "--fill-holes",
+        100,
+        "--levels",
+        "all",
+        "--smooth",
+        1,
+    )
+    common = ("--connectivity", 8, "--method", "dp", "--taxonomy", toy, "--block", 64, "--json")
+    outcome = run("vectorize", labels, *paths, *options, *common)
+    assert (outcome.code, outcome.err) == (0, "")
+    facts = json.loads(outcome.out)
+    assert list(facts["paths"].values()) == list(map(str, paths))
+    assert {each["level"] for each in facts["counts"]["classes"]} == {1, 2, 3}
+    assert facts["warnings"] == []
+    frames = [geopandas.read_file(paths[0]), geopandas.read_parquet(paths[1]), geopandas.read_file(paths[2])]
+    for frame in frames:
+        assert len(frame) == facts["counts"]["regions"]
+        assert set(frame["level"]) == {1, 2, 3}
+    made = rs.vectorize(
+        labels, tmp_path / "d.geojson", simplify="1.5px", min_area="20px", fill_holes=100, levels="all", smooth=1,
+        connectivity=8, method="dp", taxonomy=toy,
+    )  # fmt: skip
+    assert paths[2].read_bytes() == made.path.read_bytes()
+
+
+def test_vectorize_some_levels(run, labels: Path, toy: Path, tmp_path: Path) -> None:  # type: ignore[no-untyped-def]
+    out = tmp_path / "r.geojson"
+    outcome = run("vectorize", labels, out, "--levels", "3,1", "--taxonomy", toy)
+    assert outcome.code == 0
+    assert "r.geojson" in outcome.out
+    features = json.loads(out.read_text())["features"]
+    assert {each["properties"]["level"] for each in features} == {1, 3}
+    assert [each["properties"]["level"] for each in features] == sorted(
+        each["properties"]["level"] for each in features
+    )
+    assert run("vectorize", labels, out, "-q").code == 2
+    again = run("vectorize", labels, out, "--overwrite", "-q")
+    assert (again.code, again.out, again.err) == (0, "", "")
+    assert len(json.loads(out.read_text())["features"]) != len(features)
+
+
+BAD_VECTORIZE = {
+    ("--min-area", "-3"): ("min_area", "-3", "square metres"),
+    ("--min-area", "x"): ("min_area", "'x'"),
+    ("--fill-holes", "3ha"): ("fill_holes", "3ha"),
+    ("--simplify", "2px2"): ("simplify", "2px2"),
+    ("--method", "best"): ("method", "best", "'vw' or 'dp'"),
+    ("--smooth", "4"): ("smooth", "4"),
+    ("--connectivity", "6"): ("connectivity", "4 or 8"),
+    ("--levels", "1,4"): ("level 4", "1 to 3"),
+    ("--levels", "1,1"): ("levels", "once"),
+    ("--levels", "0"): ("levels", "counted from 1"),
+    ("--levels", "fine"): ("--levels", "fine"),
+    ("--taxonomy", "nonsense"): ("nonsense",),
+    ("--confidence", "nowhere.tif"): ("nowhere.tif",),
+}
+
+
+@pytest.mark.parametrize(("options", "words"), BAD_VECTORIZE.items(), ids=" ".join)
+def test_a_bad_option_of_vectorize_is_refused(  # type: ignore[no-untyped-def]
+    run, options: tuple[str, ...], words: tuple[str, ...], labels: Path, toy: Path, tmp_path: Path
+) -> None:
+    refused(run("vectorize", labels, tmp_path / "r.geojson", "--taxonomy", toy, "-q", *options), *words)
+    assert not list(tmp_path.iterdir())
+
+
+def test_vectorize_refuses_what_it_cannot_write(run, labels: Path, tmp_path: Path) -> None:  # type: ignore[no-untyped-def]
+    refused(run("vectorize", labels, tmp_path / "r.dxf", "-q"), "suffix", ".gpkg")
+    refused(run("vectorize", labels, tmp_path / "a.json", tmp_path / "b.geojson", "-q"), "one format")
+    refused(run("vectorize", labels, tmp_path / "no" / "r.fgb", "-q"), "no folder")
+    refused(run("vectorize", labels, tmp_path / "r.fgb", "--levels", "all", "-q"), "--taxonomy")
+    refused(run("vectorize", tmp_path / "no.tif", tmp_path / "r.fgb", "-q"), "no.tif")
+    failed = run("vectorize", labels, tmp_path / "r.dxf", "--json")
+    assert json.loads(failed.out)["status"] == "failed"
+    assert not list(tmp_path.iterdir())
+
+
+@pytest.mark.parametrize(
+    ("side", "where"), [(400, "trace"), (80, "r.gpkg")], ids=["of traces", "of the output"]
+)
+def test_vectorize_on_a_full_disk(  # type: ignore[no-untyped-def]
+    run, small_disk: Path, tmp_path: Path, side: int, where: str
+) -> None:
+    """One message, and nothing left."""
+    values = np.random.default_rng(0).integers(1, 5, (1, side, side)).astype(np.uint8)
+    path = write_scene(tmp_path / "l.tif", values)
+    outcome = run("vectorize", path, small_disk / "r.gpkg", small_disk / "r.geojson", "-q", "--block", 128)
+    refused(outcome, "no space left", code=1)
+    print(outcome.err)
+    assert not list(small_disk.iterdir())
 
 
 def test_a_part_that_fails_gives_exit_code_1(run, bundle: Path, tmp_path: Path) -> None:  # type: ignore[no-untyped-def]

@@ -113,7 +113,7 @@ class Coverage:
         return piece, self._final[node] if node[0] else self._finals(node, piece)
 
     def pixels(self, node: Node) -> Int64:
-        """(n,) pixels in the whole scene of parts that go beyond a block: of a block's open ones, of all of a knot's."""
+        """(n,) pixels in the whole scene of parts that go beyond a block: a block's open ones, all of a knot's."""
         table = self._outer[-1].table
         pixels: Int64 = table.sums[np.searchsorted(table.first, self._final[node][-1]), 0]
         return pixels

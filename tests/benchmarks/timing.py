@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import statistics
 import time
 from collections.abc import Callable, Iterable, Mapping, Sequence
@@ -21,11 +22,21 @@ def in_turns(
     seconds: dict[str, list[float]] = {name: [] for name in works}
     for _ in range(repeats):
         for name, work in works.items():
+            _tidy()
             begin = clock()
             result = [work()]  # the list wakes Python's collector, if the work left it anything to do
             seconds[name].append(clock() - begin)
-            del result  # freed before the next begins, off the clock
+            del result
     return {name: statistics.median(times) for name, times in seconds.items()}
+
+
+def _tidy() -> None:
+    """Off the clock: what the work before has left is freed, and the pieces in the heap's lists are put together.
+
+    A C library may leave the latter to the next large allocation, and so to somebody else's time.
+    """
+    gc.collect()
+    bytearray(2**20)
 
 
 def show(title: str, head: Sequence[str], rows: Iterable[Sequence[object]]) -> None:
