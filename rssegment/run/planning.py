@@ -196,6 +196,7 @@ class Plan:
             "memory_bytes": self.resources.bytes_per_worker * max(1, self.resources.workers),
             "memory_limit_bytes": self.resources.memory,
             "out": str(self.out),
+            "polygons": self.settings.model_dump(mode="json", include=set(POLYGONS), exclude_defaults=True),
             "outputs": [path.name for key, path in self.products.items() if key != "missing"],
             "fingerprint": self.fingerprint,
             "fingerprints": {
@@ -223,6 +224,8 @@ class Plan:
             "runs on": f"{d['device']}, batches of {d['batch']}, "
             + (f"{d['workers']} worker processes" if d["workers"] else "this process"),
             "memory": f"{d['memory_bytes'] / gb:.1f} GB of {d['memory_limit_bytes'] / gb:.1f} GB",
+            "polygons": ", ".join(f"{key} {_told(value)}" for key, value in d["polygons"].items())
+            or "as the pixels are",
             "outputs": f"{d['out']}: {', '.join(d['outputs'])}",
         }
         text = [f"{key:>8}  {value}" for key, value in lines.items()]
@@ -282,6 +285,13 @@ def facts_of(scene: Scene, options: SceneOptions) -> SceneFacts:
         chosen=options.bands is not None,
         rescaled=options.rescale is not None,
     )
+
+
+def _told(value: Any) -> str:
+    """A setting as a user would write it."""
+    if isinstance(value, list) and len(value) == 2 and isinstance(value[1], str):
+        return f"{value[0]:g} {value[1]}"
+    return ", ".join(map(str, value)) if isinstance(value, list) else str(value)
 
 
 def _shape(geobox: GeoBox) -> tuple[int, int]:

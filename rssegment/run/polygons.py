@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
@@ -17,7 +17,7 @@ from rssegment.config import PolygonOptions
 from rssegment.errors import InputError
 from rssegment.grid import BlockGrid
 from rssegment.run.progress import Progress
-from rssegment.run.regions import write_regions
+from rssegment.run.regions import RegionOutput, write_regions
 from rssegment.run.side_by_side import Each
 from rssegment.run.traces import ClassTree, Source, Traces, limits_of, traces_of
 from rssegment.vector.adjacency import Limits, cleaned, finest_codes
@@ -71,22 +71,29 @@ def make_polygons(
         traces = final
     if traces.how is not None:
         traces.count()
-        deque(each(traces.outline, traces.nodes), maxlen=0)
+        _follow(each(traces.outline, traces.nodes), traces, progress, "simplify")
     coverage = traces.coverage(simplified=True)
     if job.nothing is not None and not coverage.counts(0).any():
         raise job.nothing
-    return write_regions(coverage, job.geobox, job.classes, paths, job.values)
+    output = RegionOutput(job.geobox, job.classes, job.values)
+    return write_regions(coverage, output, paths, progress)
 
 
 def _trace(
     traces: Traces, each: Each, progress: Progress | None, stage: str, task: Callable[[Node], None]
 ) -> None:
     traces.create()
-    nodes, pixels = list(traces.tree.level(0)), 0
-    for count, node in enumerate(each(task, nodes), 1):
-        pixels += traces.tree.box(node).size
-        if progress:
-            progress(stage, count, len(nodes), pixels)
+    _follow(each(task, traces.tree.level(0)), traces, progress, stage)
+
+
+def _follow(done: Iterator[Node], traces: Traces, progress: Progress | None, stage: str) -> None:
+    """Waits for all nodes and tells of the blocks among them."""
+    total, count, pixels = len(traces.tree.grid), 0, 0
+    for node in done:
+        if node[0] == 0:
+            count, pixels = count + 1, pixels + traces.tree.box(node).size
+            if progress:
+                progress(stage, count, total, pixels)
 
 
 def _trace_one(traces: Traces, source: Source, node: Node) -> None:

@@ -133,7 +133,7 @@ def write_products(products: Products, progress: Progress | None = None) -> Resu
     with steps.step("confidence"):
         write_cog(confidence, paths["confidence"], confidence_kind())
     with steps.step("regions"):
-        counts = _write_polygons(products)
+        counts = _write_polygons(products, progress)
     counts = {"valid_pixels": sum(result.valid_pixels for _, result in work.done), **counts}
     counts["blocks"] = {"done": len(work.done), "empty": len(work.empty), "failed": len(work.failed)}
     seconds = steps.seconds | {"total": round(time.perf_counter() - products.clock, 3)}
@@ -152,7 +152,7 @@ def write_products(products: Products, progress: Progress | None = None) -> Resu
     return result
 
 
-def _write_polygons(products: Products) -> dict[str, Any]:
+def _write_polygons(products: Products, progress: Progress | None) -> dict[str, Any]:
     plan, work = products.plan, products.work
     done = {block.index for block, _ in work.done}
     lost = [block.index for block in plan.blocks if block.index not in done]
@@ -162,7 +162,7 @@ def _write_polygons(products: Products) -> dict[str, Any]:
     )
     paths: dict[str, Path] = {name: plan.products[name] for name in plan.settings.formats}
     with threads() if products.client is None else nullcontext(on_cluster(products.client)) as each:
-        return make_polygons(job, plan.settings, plan.parts, paths, each, traced=True)
+        return make_polygons(job, plan.settings, plan.parts, paths, each, progress=progress, traced=True)
 
 
 class _Steps:

@@ -6,7 +6,7 @@ from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from concurrent.futures import Executor, Future, ThreadPoolExecutor
 from contextlib import ExitStack
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
 from typing import Any, TypeVar
@@ -16,13 +16,14 @@ from numpy.typing import NDArray
 from odc.geo.geobox import GeoBox
 
 from rssegment.errors import InputError
+from rssegment.run.progress import Progress
 from rssegment.run.traces import ClassTree
 from rssegment.vector import Coverage, Regions
 from rssegment.vector.attributes import attributes
 from rssegment.write.atomic import staged
 from rssegment.write.vectors import FORMATS, REGION_SCHEMA, Features, Layer, Rings, write_vectors
 
-__all__ = ["pixel_size", "write_regions"]
+__all__ = ["RegionOutput", "pixel_size", "write_regions"]
 
 EARTH_M2 = 5.10065622e14  # surface of the WGS 84 ellipsoid
 _AHEAD = 2  # chunks of features that are made while one is written
@@ -32,65 +33,81 @@ In = TypeVar("In")
 Out = TypeVar("Out")
 
 
+@dataclass(frozen=True)
+class RegionOutput:
+    """What regions become features by: grid, classes, and ``values`` (n,), the code of each label if they differ."""
+
+    geobox: GeoBox
+    classes: ClassTree
+    values: NDArray[np.int64] | None = None
+
+    @property
+    def crs(self) -> str | None:
+        return str(self.geobox.crs) if self.geobox.crs else None
+
+    @property
+    def layer(self) -> Layer:
+        pixel = pixel_size(self.geobox)
+        return Layer(self.crs, pixel, schema=REGION_SCHEMA, side=max(self.geobox.shape) * pixel)
+
+    def features(self, level: int | None, regions: Regions) -> Features:
+        """Rings in the scene's CRS, and their columns."""
+        if self.values is not None:
+            regions = replace(regions, code=self.values[regions.code])
+        affine = self.geobox.affine
+        columns = attributes(regions, self.classes, affine, self.crs, level=level)
+        offsets = regions.corner_offsets, regions.ring_offsets, regions.part_offsets
+        return Rings(regions.world(affine), *offsets), columns
+
+
 def write_regions(
-    coverage: Coverage,
-    geobox: GeoBox,
-    taxonomy: ClassTree,
-    paths: Mapping[str, Path],
-    values: NDArray[np.int64] | None = None,
+    coverage: Coverage, output: RegionOutput, paths: Mapping[str, Path], progress: Progress | None = None
 ) -> dict[str, Any]:
     """Writes the regions of ``coverage`` in each format of ``paths`` in one pass, each file whole or not at all.
 
-    ``values`` (n,): the class code of each label, where they differ. Returns counts: regions; for each class
-    present its regions, pixels and area (m², None without a CRS); the levels, where some were asked for.
+    Returns counts: regions; for each class present its regions, pixels and area (m², None without a CRS); the levels,
+    where some were asked for.
     """
-    crs = str(geobox.crs) if geobox.crs else None
-    tally = _Tally(taxonomy)
-    side = max(geobox.shape) * pixel_size(geobox)
-    layer = Layer(crs, pixel_size(geobox), schema=REGION_SCHEMA, side=side)
+    tally = _Tally(output.classes)
     with ExitStack() as stack:
         temporary = {
             name: stack.enter_context(staged(path, FORMATS[name].companions)) for name, path in paths.items()
         }
         with ThreadPoolExecutor(_AHEAD) as pool:
-            make = _Maker(coverage, geobox, taxonomy, values)
-            write_vectors(temporary, (tally.counted(each) for each in make.features(pool)), layer)
-        tally.check(crs)
+            features = _features(coverage, output, pool, progress)
+            write_vectors(temporary, map(tally.counted, features), output.layer)
+        tally.check(output.crs)
     levels = [each.level for each in coverage.layers if each.level is not None]
     return tally.counts() | {"levels": levels}
 
 
-class _Maker:
-    """Features from a coverage, chunk by chunk, in the order of their ids."""
-
-    def __init__(
-        self, coverage: Coverage, geobox: GeoBox, taxonomy: ClassTree, values: NDArray[np.int64] | None
-    ) -> None:
-        self._coverage, self._taxonomy, self._values = coverage, taxonomy, values
-        self._affine = geobox.affine
-        self._crs = str(geobox.crs) if geobox.crs else None
-
-    def features(self, pool: Executor) -> Iterator[Features]:
-        for number, layer in enumerate(self._coverage.layers):
-            bands = _ordered(
-                pool, partial(self._coverage.regions, number), range(self._coverage.bands), 1
-            )
-            chunks = (chunk for regions in bands for chunk in regions.chunks(_CORNERS))
-            yield from _ordered(pool, partial(self._features, layer.level), chunks, _AHEAD)
-
-    def _features(self, level: int | None, regions: Regions) -> Features:
-        if self._values is not None:
-            regions = replace(regions, code=self._values[regions.code])
-        columns = attributes(regions, self._taxonomy, self._affine, self._crs, level=level)
-        rings = Rings(
-            regions.world(self._affine), regions.corner_offsets, regions.ring_offsets, regions.part_offsets
+def _features(
+    coverage: Coverage, output: RegionOutput, pool: Executor, progress: Progress | None
+) -> Iterator[Features]:
+    """Chunks in the order of ids."""
+    for number, layer in enumerate(coverage.layers):
+        bands = _ordered(pool, partial(coverage.regions, number), range(coverage.bands), 1)
+        chunks = (
+            chunk
+            for regions in _told(bands, coverage, number, progress)
+            for chunk in regions.chunks(_CORNERS)
         )
-        return rings, columns
+        yield from _ordered(pool, partial(output.features, layer.level), chunks, _AHEAD)
 
 
-def _ordered(
-    pool: Executor, function: Callable[[In], Out], items: Iterable[In], ahead: int
-) -> Iterator[Out]:
+def _told(
+    bands: Iterator[Regions], coverage: Coverage, layer: int, progress: Progress | None
+) -> Iterator[Regions]:
+    """Tells of each band when the next one is asked for."""
+    total = len(coverage.layers) * coverage.bands
+    size = coverage.shape[0] * coverage.shape[1] / coverage.bands
+    for count, regions in enumerate(bands, layer * coverage.bands + 1):
+        yield regions
+        if progress:
+            progress("polygons", count, total, int(count * size))
+
+
+def _ordered(pool: Executor, function: Callable[[In], Out], items: Iterable[In], ahead: int) -> Iterator[Out]:
     """Results in the order of ``items``; while one is used, those of the next few are made."""
     waiting: deque[Future[Out]] = deque()
     try:
