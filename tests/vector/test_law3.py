@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from itertools import cycle
 from pathlib import Path
 
 import numpy as np
@@ -163,17 +164,17 @@ def test_real_labels(data: Path, name: str, connectivity: int, how: Simplificati
 
 @pytest.mark.data
 @pytest.mark.slow
-@pytest.mark.parametrize("how", REAL, **_ID)
-def test_whole_flair_files(data: Path, how: Simplification) -> None:
-    for path in sorted((data / "flair_d034").glob("*_labels.tif")):
+def test_whole_flair_files(data: Path) -> None:
+    paths = sorted((data / "flair_d034").glob("*_labels.tif"))
+    assert paths
+    for path, how, connectivity in zip(paths, cycle(REAL), cycle([4, 4, 4, 8, 8, 8]), strict=False):
         with rasterio.open(path) as file:
-            _check_scene(file.read(1).astype(np.uint16), 4, how)
+            _check_scene(file.read(1).astype(np.uint16), connectivity, how)
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("connectivity", [4, 8])
-@pytest.mark.parametrize("how", REAL, **_ID)
-def test_a_million_vertices(connectivity: int, how: Simplification) -> None:
+@pytest.mark.parametrize(("how", "connectivity"), zip(REAL, [4, 8, 8], strict=True), ids=str)
+def test_a_million_vertices(how: Simplification, connectivity: int) -> None:
     labels = noise(1000, 0.7)
     assert len(trace_raster(labels).corners) > 1_000_000
     _check_scene(labels, connectivity, how)
