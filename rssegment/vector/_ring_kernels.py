@@ -153,11 +153,28 @@ def walk_rings(
     return count
 
 
-@kernel("void(int32[::1], int64[::1], int64[::1], int64[::1])")
-def order_rings(ring_part: Int32, ring_key: Int64, part_rings: Int64, order: Int64) -> None:
+@inlined
+def _second(ring: int, ring_start: Int64, ring_first: Int64, corners: Int32) -> int:
+    """The corner after the first one of a ring as a number."""
+    after = ring_first[ring] + 1
+    at = after if after < ring_start[ring + 1] else ring_start[ring]
+    return int(np.int64(corners[at, 0]) << 32 | np.int64(corners[at, 1]))
+
+
+@kernel("void(int32[::1], int64[::1], int64[::1], int64[::1], int32[:, ::1], int64[::1], int64[::1])")
+def order_rings(
+    ring_part: Int32,
+    ring_key: Int64,
+    ring_start: Int64,
+    ring_first: Int64,
+    corners: Int32,
+    part_rings: Int64,
+    order: Int64,
+) -> None:
     """Sorts rings by part, then by their keys: a part's exterior comes first.
 
-    ``part_rings`` (P + 1,) comes in as zeros and becomes where the rings of each part begin in ``order``.
+    Simplified, two holes may share their first corner; their next ones differ. ``part_rings`` (P + 1,) comes in as
+    zeros and becomes where the rings of each part begin in ``order``.
     """
     for k in range(ring_part.size):
         part_rings[ring_part[k] + 1] += 1
@@ -174,11 +191,15 @@ def order_rings(ring_part: Int32, ring_key: Int64, part_rings: Int64, order: Int
         if high - low > 8:
             mine = order[low:high].copy()
             order[low:high] = mine[np.argsort(ring_key[mine])]
-            continue
         for k in range(low + 1, high):
             ring, at = order[k], k
-            while at > low and ring_key[order[at - 1]] > ring_key[ring]:
-                order[at] = order[at - 1]
+            while at > low and ring_key[order[at - 1]] >= ring_key[ring]:
+                before = order[at - 1]
+                if ring_key[before] == ring_key[ring]:
+                    one = _second(before, ring_start, ring_first, corners)
+                    if one < _second(ring, ring_start, ring_first, corners):
+                        break
+                order[at] = before
                 at -= 1
             order[at] = ring
 

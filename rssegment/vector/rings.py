@@ -39,7 +39,7 @@ def rings_of(chains: Chains, parts: int) -> Rings:
         part, start, first, key, anywhere,
     )  # fmt: skip
     rings, order = np.zeros(parts + 1, np.int64), np.empty(count, np.int64)
-    kernels.order_rings(part[:count], key[:count], rings, order)
+    kernels.order_rings(part[:count], key[:count], start, first, anywhere, rings, order)
     offsets, corners = np.empty(count + 1, np.int64), np.empty((room + count, 2), np.int32)
     kernels.place_rings(order, start, first, anywhere, offsets, corners)
     return Rings(rings, offsets, corners)
