@@ -35,6 +35,7 @@ __all__ = [
     "layers_of",
     "outlined",
     "piece_of",
+    "trace_bands",
     "trace_block",
     "trace_raster",
 ]
@@ -55,10 +56,24 @@ def trace_raster(
     may hang together by corners alone. It then has several polygons, each valid (OGC); with ``valid=False`` it is one
     polygon whose ring runs through such corners more than once, as GDAL makes them.
     """
+    return Regions.joined(list(trace_bands(labels, block, connectivity, confidence, how, valid=valid)))
+
+
+def trace_bands(
+    labels: NDArray[Any],
+    block: int = 1024,
+    connectivity: int = 4,
+    confidence: NDArray[np.uint8] | None = None,
+    how: Simplification | None = None,
+    *,
+    valid: bool = True,
+) -> Iterator[Regions]:
+    """What :func:`trace_raster` gives, row of blocks by row of blocks, without the memory for all of it at once."""
     coverage = _coverage(labels, block, layers_of([(None, None)], connectivity), confidence, how)
     if not valid:
         coverage.layers = tuple(replace(layer, parts=layer.regions) for layer in coverage.layers)
-    return Regions.joined([coverage.regions(0, band) for band in range(coverage.bands)])
+    for band in range(coverage.bands):
+        yield coverage.regions(0, band)
 
 
 def _coverage(

@@ -21,7 +21,7 @@ import shapely
 from numpy.typing import NDArray
 
 from rssegment.grid import Box
-from rssegment.vector import Simplification, trace_block, trace_raster
+from rssegment.vector import Simplification, trace_bands, trace_block, trace_raster
 from rssegment.vector.pieces import Chains
 from rssegment.vector.polylines import simplified
 from tests.benchmarks.rasters import cropland, cropland_path, noise_labels, tiled
@@ -62,7 +62,8 @@ def _rasters(sizes: Sizes) -> Iterator[tuple[str, NDArray[np.uint8]]]:
 
 def polygons(labels: NDArray[Any]) -> NDArray[np.object_]:
     """What is measured: labels (H, W) to shapely polygons."""
-    return trace_raster(labels, BLOCK).to_shapely()
+    bands = [regions.to_shapely() for regions in trace_bands(labels, BLOCK)]
+    return np.concatenate(bands) if len(bands) > 1 else bands[0]
 
 
 def speed(sizes: Sizes) -> None:
