@@ -136,20 +136,24 @@ class Coverage:
 
         Law: bands together are a function of the scene's labels, not of the blocks.
         """
-        chosen = self.layers[layer]
-        pieces = self._pieces(chosen, band)
-        found = [_Found(piece, final, chosen, self._keys(band)) for piece, final in pieces]
-        table = self._table(chosen, band, found)
-        part_keys, owner = _parts(found, table)
+        chosen, span = self.layers[layer], self._keys(band)
+        above = self.layers[layer - 1].regions if layer else None
+        shares = [_share(piece, final, chosen, span, above) for piece, final in self._pieces(chosen, band)]
+        outer = self._outer[chosen.regions]
+        table = Table.joined(
+            [outer.table[outer.span(*span)], *(each.inner for each in shares if each.is_block)]
+        )
+        table = table[np.argsort(table.first)]
+        part_keys, owner = _parts(shares, table)
         order = np.argsort(part_keys)
-        inside = [each.chains(part_keys, order) for each in found if each.block]
-        woven = Chains.joined([each.chains(part_keys, order) for each in found if not each.block])
+        inside = [each.renamed(part_keys, order) for each in shares if each.is_block]
+        woven = Chains.joined([each.renamed(part_keys, order) for each in shares if not each.is_block])
         chains = gathered(inside, woven)
         rings = rings_of(chains, owner.size)
         start = self.first_id(layer, band)
         return Regions(
             id=np.arange(start, start + len(table)),
-            parent=self._parent(layer, band, table, found),
+            parent=self._parent(layer, band, table, shares),
             code=table.code,
             sums=table.sums,
             least=table.least,
@@ -226,22 +230,13 @@ class Coverage:
         for number in np.unique(outer.knots[span]):
             yield self.piece(self._knots[number])
 
-    def _table(self, layer: Layer, band: int, found: Sequence[_Found]) -> Table:
-        """The regions that begin in ``band``."""
-        outer = self._outer[layer.regions]
-        tables = [outer.table[outer.span(*self._keys(band))], *(each.inner for each in found if each.block)]
-        table = Table.joined(tables)
-        return table[np.argsort(table.first)]
-
-    def _parent(self, layer: int, band: int, table: Table, found: Sequence[_Found]) -> Int64:
+    def _parent(self, layer: int, band: int, table: Table, shares: Sequence[_Share]) -> Int64:
         """(n,) ids of the regions of the layer before that hold the regions of ``table``."""
         if layer == 0:
             return np.zeros(len(table), np.int64)
-        above = self.layers[layer - 1].regions
         keys = np.empty(len(table), np.int64)
-        for each in found:
-            if each.block:
-                each.fill_above(above, table.first, keys)
+        for each in shares:
+            keys[np.searchsorted(table.first, each.regions)] = each.above
         return self._ids(layer - 1, band, keys)
 
     def _ids(self, layer: int, band: int, keys: Int64) -> Int64:
@@ -284,60 +279,65 @@ def _sorted_pairs(pairs: Sequence[tuple[Int64, int]]) -> tuple[Int64, Int32]:
     return keys[order], numbers[order]
 
 
-class _Found:
-    """What of a piece belongs to regions whose keys are in a span."""
+@dataclass(frozen=True, eq=False)
+class _Share:
+    """What a piece has of some regions, so that the piece itself can go.
 
-    def __init__(self, piece: Piece, final: tuple[Int64, ...], layer: Layer, span: tuple[int, int]) -> None:
-        self.piece = piece
-        self.block = not piece.maps
-        self._final = final
-        self._layer = layer
-        self._span = span
-        region_of_finest = final[layer.regions][piece.members[layer.regions]]
-        self._member = piece.members[layer.parts]
-        self.part_keys = final[layer.parts]
-        self.region_keys = np.empty(self.part_keys.size, np.int64)
-        self.region_keys[self._member] = region_of_finest
-        self.wanted = (self.region_keys >= span[0]) & (self.region_keys < span[1])
+    ``inner``: those that lie in this block alone. ``parts`` (w,) and ``regions`` (w,): keys of their parts here and of
+    the region of each; ``above`` (w,): of the region one layer up. ``chains``: all that bound them, sides are places in
+    ``parts`` or -1.
+    """
 
-    @property
-    def inner(self) -> Table:
-        """The wanted regions that lie within the piece alone."""
-        k = self._layer.regions
-        first = self.piece.tables[k].first
-        mask = (first >= self._span[0]) & (first < self._span[1])
-        mask[self.piece.open[k]] = False
-        return self.piece.tables[k][mask]
+    is_block: bool
+    inner: Table
+    parts: Int64
+    regions: Int64
+    above: Int64
+    chains: Chains
 
-    def chains(self, part_keys: Int64, order: Int64) -> Chains:
-        """The chains of the wanted parts; sides are places in ``part_keys``, which ``order`` sorts, or -1."""
-        from rssegment.vector import _ring_kernels as kernels
-
-        number = np.full(self.part_keys.size + 1, -1, np.int32)
-        wanted = np.flatnonzero(self.wanted)
-        number[wanted] = order[np.searchsorted(part_keys, self.part_keys[wanted], sorter=order)]
-        chains = self.piece.chains
-        sides = np.empty_like(chains.sides)
-        used = kernels.name_sides(chains.sides, self._member, number, sides)
-        chains = replace(chains, sides=sides)
-        return chains if 2 * used > len(chains) else chains.take(np.flatnonzero((sides >= 0).any(axis=1)))
-
-    def fill_above(self, above: int, firsts: Int64, keys: Int64) -> None:
-        """Writes, for each region of ``firsts`` that this piece has, the key of its group in partition ``above``."""
-        regions = self._final[self._layer.regions]
-        members = self.piece.members
-        above_of = np.empty(regions.size, np.int64)
-        above_of[members[self._layer.regions]] = self._final[above][members[above]]
-        at = np.minimum(np.searchsorted(firsts, regions), max(firsts.size - 1, 0))
-        mine = np.flatnonzero(firsts[at] == regions) if firsts.size else np.empty(0, np.int64)
-        keys[at[mine]] = above_of[mine]
+    def renamed(self, part_keys: Int64, order: Int64) -> Chains:
+        """The chains with sides that are places in ``part_keys``, which ``order`` sorts."""
+        name = np.full(self.parts.size + 1, -1, np.int32)
+        name[:-1] = order[np.searchsorted(part_keys, self.parts, sorter=order)]
+        return replace(self.chains, sides=name[self.chains.sides])
 
 
-def _parts(found: Sequence[_Found], table: Table) -> tuple[Int64, NDArray[Any]]:
+def _share(
+    piece: Piece, final: tuple[Int64, ...], layer: Layer, span: tuple[int, int], above: int | None
+) -> _Share:
+    """The share of ``piece`` in the regions whose keys are in ``span``."""
+    from rssegment.vector import _ring_kernels as kernels
+
+    k, member = layer.regions, piece.members[layer.parts]
+    regions = _carried(final[k][piece.members[k]], member, final[layer.parts].size)
+    wanted = np.flatnonzero((regions >= span[0]) & (regions < span[1]))
+    name = np.full(regions.size + 1, -1, np.int32)
+    name[wanted] = np.arange(wanted.size, dtype=np.int32)
+    chains, sides = piece.chains, np.empty_like(piece.chains.sides)
+    used = kernels.name_sides(chains.sides, member, name, sides)
+    chains = replace(chains, sides=sides)
+    if 2 * used < len(chains):
+        chains = chains.take(np.flatnonzero((sides >= 0).any(axis=1)))
+    table = piece.tables[k]
+    inner = (table.first >= span[0]) & (table.first < span[1])
+    inner[piece.open[k]] = False
+    upper = np.empty(0, np.int64)
+    if above is not None:
+        upper = _carried(final[above][piece.members[above]], member, regions.size)[wanted]
+    return _Share(not piece.maps, table[inner], final[layer.parts][wanted], regions[wanted], upper, chains)
+
+
+def _carried(of_finest: Int64, member: Int32, n: int) -> Int64:
+    """(n,) what the finest groups of each of ``n`` groups have."""
+    out = np.empty(n, np.int64)
+    out[member] = of_finest
+    return out
+
+
+def _parts(shares: Sequence[_Share], table: Table) -> tuple[Int64, NDArray[Any]]:
     """Keys of the polygons of the regions in ``table``, region by region, and the region of each."""
-    keys = [each.part_keys[each.wanted] for each in found]
-    owners = [each.region_keys[each.wanted] for each in found]
-    part_keys, at = np.unique(np.concatenate([np.empty(0, np.int64), *keys]), return_index=True)
-    owner = np.searchsorted(table.first, np.concatenate([np.empty(0, np.int64), *owners])[at])
+    nothing = np.empty(0, np.int64)
+    keys, at = np.unique(np.concatenate([nothing, *(each.parts for each in shares)]), return_index=True)
+    owner = np.searchsorted(table.first, np.concatenate([nothing, *(each.regions for each in shares)])[at])
     order = np.argsort(owner, kind="stable")
-    return part_keys[order], owner[order]
+    return keys[order], owner[order]
