@@ -141,14 +141,15 @@ def simplification(sizes: Sizes) -> None:
         labels = noise_labels(int(np.sqrt(wanted / VERTICES_PER_PIXEL)), 4.0)
         trace = trace_block(labels, Box.of(labels.shape))
         chains = Chains(trace.nodes, trace.ends, trace.sides, trace.offsets, trace.vertices)
-        corners = [np.concatenate([trace.nodes, trace.vertices])]
+        pixels = np.append(trace.sums[:, 0], 0)[trace.sides]
+        corners = np.concatenate([trace.nodes, trace.vertices])
         works = {
             method: partial(
-                simplified, chains, lambda _, corners=corners: corners, Simplification(1.5, method)
+                simplified, chains, pixels, partial(_all, corners), Simplification(1.5, method), trace.core
             )
             for method in ("vw", "dp")
         }
-        count = len(corners[0])
+        count = len(corners)
         if count <= 1.1 * sizes.coverage_vertices:
             works["coverage"] = partial(shapely.coverage_simplify, polygons(labels), 1.5)
         seconds = in_turns(works, sizes.repeats)
@@ -163,6 +164,10 @@ def simplification(sizes: Sizes) -> None:
         ["vertices", "chains", "Visvalingam-Whyatt", "Douglas-Peucker", "shapely.coverage_simplify"],
         rows,
     )
+
+
+def _all(corners: NDArray[np.int32], _: object) -> list[NDArray[np.int32]]:
+    return [corners]
 
 
 VERTICES_PER_PIXEL = 0.147  # of noise with sigma 4
