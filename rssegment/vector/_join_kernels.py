@@ -1,7 +1,7 @@
-"""Compiled inside of :mod:`rssegment.vector.join`: union-find over regions, and chains to rings.
+"""Compiled inside of the joining of pieces: union-find over groups, chains strung together through plain nodes.
 
-Half-chain ``2 * c`` is chain ``c`` walked from its start, ``2 * c + 1`` from its end; the part on its left is
-``sides[c, h & 1]``. Rings keep their part on the left: seen with row 0 on top, exteriors run anticlockwise.
+Half-chain ``2 * c`` is chain ``c`` walked from its start, ``2 * c + 1`` from its end; the group on its left is
+``sides[c, h & 1]``.
 """
 
 # ruff: noqa: PLR0917 - kernels take their arrays by position
@@ -14,12 +14,9 @@ from rssegment.vector._compile import inlined, kernel
 
 __all__ = [
     "chain_lengths",
-    "copy_rings",
     "flatten",
     "sum_groups",
-    "topmost",
     "unite_pairs",
-    "walk_rings",
     "weave",
 ]
 
@@ -134,20 +131,6 @@ def weave(
     return count, place
 
 
-@kernel("void(int64[::1], int32[:, ::1], int64[::1])")
-def topmost(offsets: Int64, vertices: Int32, top: Int64) -> None:
-    """Per chain, the index of its topmost, then leftmost vertex; -1 if it has none."""
-    for c in range(offsets.size - 1):
-        best = -1
-        for v in range(offsets[c], offsets[c + 1]):
-            if best < 0 or (
-                vertices[v, 0] < vertices[best, 0]
-                or (vertices[v, 0] == vertices[best, 0] and vertices[v, 1] < vertices[best, 1])
-            ):
-                best = v
-        top[c] = best
-
-
 @kernel("void(int32[:, ::1], int64[::1], int32[:, ::1], int32[:, ::1], int64[::1])")
 def chain_lengths(ends: Int32, offsets: Int64, vertices: Int32, nodes: Int32, out: Int64) -> None:
     """Per chain, the pixel edges it runs along."""
@@ -164,139 +147,3 @@ def chain_lengths(ends: Int32, offsets: Int64, vertices: Int32, nodes: Int32, ou
         if ends[c, 0] >= 0:
             total += abs(nodes[ends[c, 2], 0] - row) + abs(nodes[ends[c, 2], 1] - col)
         out[c] = total
-
-
-@inlined
-def _next(half: int, ends: Int32, sides: Int32, slots: Int32) -> int:
-    """The half-chain that goes on along the same part; where the part meets itself at a corner, across it."""
-    c, back = half >> 1, half & 1
-    if ends[c, 0] < 0:
-        return half
-    node = ends[c, 0] if back else ends[c, 2]
-    ahead = (ends[c, 1] if back else ends[c, 3]) ^ 2
-    left, straight, right = slots[node, (ahead + 1) & 3], slots[node, ahead], slots[node, (ahead + 3) & 3]
-    if left >= 0 and straight >= 0 and right >= 0:
-        return int(right if sides[right >> 1, right & 1] == sides[c, back] else left)
-    if left >= 0:
-        return int(left)
-    return int(straight if straight >= 0 else right)
-
-
-@kernel(
-    "int64(int32[:, ::1], int32[:, ::1], int64[::1], int32[:, ::1], int64[::1], int32[:, ::1], int32[:, ::1], "
-    "uint8[::1], int64, int32[::1], int32[::1], int64[::1], int64[::1], int32[::1], int64[::1])"
-)
-def walk_rings(
-    ends: Int32,
-    sides: Int32,
-    offsets: Int64,
-    vertices: Int32,
-    top: Int64,
-    nodes: Int32,
-    slots: Int32,
-    keep: NDArray[np.uint8],
-    stride: int,
-    following: Int32,
-    ring_part: Int32,
-    ring_key: Int64,
-    ring_size: Int64,
-    ring_half: Int32,
-    ring_vertex: Int64,
-) -> int:
-    """Finds every ring: its part, its topmost-then-leftmost corner as ``row * stride + col``, its number of corners
-    (the first counted twice), and where that corner is: half-chain and vertex, -1 for the half-chain's first node.
-
-    ``keep``: whether a node is a corner of rings. ``following``: -1 for each half-chain on entry, then the half-chain
-    that goes on along the ring. Returns the number of rings.
-    """
-    count = 0
-    for start in range(2 * sides.shape[0]):
-        part = sides[start >> 1, start & 1]
-        if part < 0 or following[start] >= 0:
-            continue
-        best, best_half, best_vertex, size, half = np.int64(2**62), start, -1, 1, start
-        while following[half] < 0:
-            c = half >> 1
-            size += offsets[c + 1] - offsets[c]
-            v = top[c]
-            if v >= 0:
-                key = vertices[v, 0] * stride + vertices[v, 1]
-                if key < best:
-                    best, best_half, best_vertex = key, half, v
-            node = ends[c, 2] if half & 1 else ends[c, 0]
-            if node >= 0 and keep[node]:
-                size += 1
-                key = nodes[node, 0] * stride + nodes[node, 1]
-                if key < best:
-                    best, best_half, best_vertex = key, half, -1
-            following[half] = _next(half, ends, sides, slots)
-            half = following[half]
-        ring_part[count] = part
-        ring_key[count] = best
-        ring_size[count] = size
-        ring_half[count] = best_half
-        ring_vertex[count] = best_vertex
-        count += 1
-    return count
-
-
-@inlined
-def _copy(out: Int32, place: int, half: int, first: int, stop: int, vertices: Int32) -> int:
-    """Writes vertices ``first`` to before ``stop`` (counted downwards for a half-chain walked backwards)."""
-    step = -1 if half & 1 else 1
-    for v in range(first, stop, step):
-        out[place, 0] = vertices[v, 0]
-        out[place, 1] = vertices[v, 1]
-        place += 1
-    return place
-
-
-@inlined
-def _copy_node(out: Int32, place: int, node: int, nodes: Int32, keep: NDArray[np.uint8]) -> int:
-    if node < 0 or not keep[node]:
-        return place
-    out[place, 0] = nodes[node, 0]
-    out[place, 1] = nodes[node, 1]
-    return place + 1
-
-
-@kernel(
-    "void(int32[:, ::1], int64[::1], int32[:, ::1], int32[:, ::1], uint8[::1], int32[::1], "
-    "int32[::1], int64[::1], int64[::1], int64[::1], int32[:, ::1])"
-)
-def copy_rings(
-    ends: Int32,
-    offsets: Int64,
-    vertices: Int32,
-    nodes: Int32,
-    keep: NDArray[np.uint8],
-    following: Int32,
-    ring_half: Int32,
-    ring_vertex: Int64,
-    order: Int64,
-    ring_offsets: Int64,
-    out: Int32,
-) -> None:
-    """Writes the corners of each ring, in ``order``, from its first corner round to it again."""
-    for k in range(order.size):
-        begin, mark = ring_half[order[k]], ring_vertex[order[k]]
-        place = ring_offsets[k]
-        half = begin
-        first_round = True
-        while first_round or half != begin:
-            c, back = half >> 1, half & 1
-            low, high = offsets[c], offsets[c + 1]
-            start, stop = (high - 1, low - 1) if back else (low, high)
-            if first_round and mark >= 0:
-                start = mark
-            else:
-                place = _copy_node(out, place, ends[c, 2] if back else ends[c, 0], nodes, keep)
-            place = _copy(out, place, half, start, stop, vertices)
-            first_round = False
-            half = following[half]
-        if mark >= 0:
-            c, back = begin >> 1, begin & 1
-            place = _copy_node(out, place, ends[c, 2] if back else ends[c, 0], nodes, keep)
-            place = _copy(out, place, begin, offsets[c + 1] - 1 if back else offsets[c], mark, vertices)
-        out[place, 0] = out[ring_offsets[k], 0]
-        out[place, 1] = out[ring_offsets[k], 1]
