@@ -41,7 +41,7 @@ def simplified(chains: Chains, pixels: Int64, corners: Corners, how: Simplificat
     """
     vertices, offsets, is_open = _polylines(chains)
     obstacles, pinned = Obstacles(), _pinned(scene)
-    missing = np.unique(vertices // Obstacles.TILE, axis=0).astype(np.int64)
+    missing = _tiles(vertices)
     todo, rows, parts, sizes = np.arange(len(chains)), [], [], []
     while todo.size:
         obstacles.allocate(missing)
@@ -58,6 +58,18 @@ def simplified(chains: Chains, pixels: Int64, corners: Corners, how: Simplificat
         sizes.append(np.diff(result.offsets)[done])
         todo, missing = todo[result.incomplete], result.missing
     return _chains(chains, rows, parts, sizes, how.scale)
+
+
+def _tiles(vertices: Int32) -> Int64:
+    """(T, 2) the tiles that ``vertices`` lie in."""
+    if not len(vertices):
+        return np.empty((0, 2), np.int64)
+    tiles = vertices // Obstacles.TILE
+    low = tiles.min(axis=0)
+    there = np.zeros(tiles.max(axis=0) - low + 1, np.bool_)
+    there[tuple((tiles - low).T)] = True
+    found: Int64 = np.argwhere(there) + low
+    return found
 
 
 def _polylines(chains: Chains) -> tuple[Int32, Int64, NDArray[np.bool_]]:
