@@ -11,9 +11,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from rssegment.grid import BlockGrid, Box
+from rssegment.vector.block_pieces import piece_of
 from rssegment.vector.coverage import Coverage, Layer, layers_of
 from rssegment.vector.knit import knit
-from rssegment.vector.leaves import piece_of
 from rssegment.vector.pieces import Chains, Partition, Piece
 from rssegment.vector.polylines import outlined
 from rssegment.vector.regions import Regions

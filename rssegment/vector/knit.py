@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 
 from rssegment.errors import InputError
 from rssegment.grid import Box
-from rssegment.vector.leaves import Pairs, alike
+from rssegment.vector.block_pieces import Pairs, alike
 from rssegment.vector.pieces import (
     EDGE,
     NO_DATA,
