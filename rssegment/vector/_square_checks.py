@@ -239,8 +239,7 @@ def _level(v: Int32, w: Int32, begins: Int32, scale: int, limit: float, work: Fl
     if _reaches(v) or _reaches(w):
         return 0
     area, new = _doubled_area(v), _doubled_area(w)
-    # of a ring as small as the limit anything could be made
-    if area * new <= 0 or abs(area) < 8 * limit * limit or not _is_simple(w):
+    if area * new <= 0 or not _is_simple(w):
         return 0
     # whole units for the corners are all that keeps the area from being the same
     if abs(new - area) > CHANGED * abs(area):

@@ -43,10 +43,11 @@ Bools = NDArray[np.bool_]
 
 # Numba's cache on disk knows this file alone; so that no stale helper stays in it, this is a hash of the files they are
 # in, and changes with them (a test says to what).
-HELPERS = "f3853a1e8128fe53"
+HELPERS = "dc186e922ccced8a"
 
 FITS = 2  # the best so many outlines of a ring are kept
 ROUND = -1  # there is none, and none is to be looked for
+SHORT = 0.6  # of the limit: no wall is shorter
 UPRIGHT = 0.6  # so much of a ring must lie along the axes
 NUDGES, NUDGED = (
     4,
@@ -124,6 +125,78 @@ def _meet(lines: Float64, count: int, shift: float, out: Float64) -> None:
 
 
 @inlined
+def _shortest(corners: Float64, count: int) -> tuple[int, float]:
+    """The shortest wall and its length."""
+    best, at = np.inf, 0
+    for k in range(count):
+        b = k + 1 if k + 1 < count else 0
+        length = math.sqrt((corners[b, 0] - corners[k, 0]) ** 2 + (corners[b, 1] - corners[k, 1]) ** 2)
+        if length < best:
+            best, at = length, k
+    return at, best
+
+
+@inlined
+def _steps(corners: Float64, count: int, size: float) -> int:
+    """How many walls are shorter than ``size``."""
+    steps = 0
+    for k in range(count):
+        b = k + 1 if k + 1 < count else 0
+        steps += (corners[b, 0] - corners[k, 0]) ** 2 + (corners[b, 1] - corners[k, 1]) ** 2 < size * size
+    return steps
+
+
+@inlined
+def _without_short(
+    stations: Stations, n: int, count: int, frame: Frame, rules: Rules, work: Work, sign: float, lines: Float64,
+    corners: Float64,
+) -> int:  # fmt: skip
+    """Writes the walls, and takes those out that turn out to be short. Returns the number of runs that are left.
+
+    Neighbours of one kind become one run; else the longer of both takes what was the short one's.
+    """
+    begin, kinds, moment = work[2], work[3], stations[2]
+    while count >= 4:
+        _lines(stations, n, count, frame, work, sign, lines)
+        _meet(lines, count, 0.0, corners)
+        k, length = _shortest(corners, count)
+        if length >= SHORT * rules[3]:
+            break
+        for j in range(count):  # the short one comes second
+            work[4][j], work[5][j] = begin[(k + count - 1 + j) % count], kinds[(k + count - 1 + j) % count]
+        for j in range(1, count):
+            while work[4][j] <= work[4][j - 1]:
+                work[4][j] += n
+        gone, first = 1, 2
+        if work[5][0] == work[5][2]:
+            gone, first = 2, 3
+        elif _longer(moment, n, work[4], count):
+            work[4][2] = work[4][1]
+        begin[0], kinds[0] = work[4][0], work[5][0]
+        for j in range(first, count):
+            begin[j - gone], kinds[j - gone] = work[4][j], work[5][j]
+        count -= gone
+        while begin[0] >= n:
+            begin[:count] -= n
+    return count
+
+
+@inlined
+def _longer(moment: Float64, n: int, begin: Int32, count: int) -> bool:
+    """Whether the third run is longer than the first."""
+    end = begin[3] if count > 3 else begin[0] + n
+    third = _stretch(moment, n, begin[2], end)
+    return third > _stretch(moment, n, begin[0], begin[1])
+
+
+@inlined
+def _stretch(moment: Float64, n: int, a: int, b: int) -> float:
+    """Length of the ring between two stations, b after a."""
+    shift = (a // n) * n
+    return float(moment[b - shift, 0] - moment[a - shift, 0])
+
+
+@inlined
 def _equal_area(lines: Float64, count: int, area: float, scale: int, corners: Float64) -> None:
     """Moves all walls outwards by the same length so that they enclose ``area``, px², and writes their corners in
     whole units."""
@@ -176,15 +249,15 @@ def _is_known(r: float, c: float, tried: Float64, count: int) -> bool:
 @inlined
 def _best_frames(stations: Stations, n: int, rules: Rules, work: Work, tried: Float64, runs: Int32) -> int:
     """Writes cost, frame, number of runs and their place in ``runs`` (T, 5) of the settled guesses, best first."""
-    guesses = np.empty((4, 2))
-    count = 0
+    guesses, best, count = np.empty((4, 2)), np.inf, 0
     for g in range(guess_frames(stations, n, rules[1], guesses)):
         own = guesses[g, 1] == 0.0
-        cost, size, r, c = settle(stations, n, (guesses[g, 0], guesses[g, 1]), own, rules, work)
+        cost, size, r, c = settle(stations, n, (guesses[g, 0], guesses[g, 1]), own, rules, work, best)
         if cost == np.inf:
             continue
         if not own:
             cost += 0.1 * rules[2]  # a frame that isn't the raster's has to be worth it
+        best = min(best, cost)
         if _is_known(r, c, tried, count):
             continue
         k = count
@@ -212,8 +285,8 @@ def _fits(
     lines, places = np.empty((v.shape[0] + SPARE, 3)), np.empty((v.shape[0] + SPARE, 2))
     n = lay_stations(v, scale, rules[0], stations)
     area = area_moments(stations[0], n)[0]
-    if area == 0.0:
-        return 0
+    if abs(area) < 4 * rules[3] * rules[3]:
+        return 0  # of a ring as small as the limit anything could be made
     tried, runs = np.empty((4, 5)), np.empty((4, 2, n + 1), np.int32)
     made = 0
     for t in range(_best_frames(stations, n, rules, work, tried, runs)):
@@ -226,7 +299,10 @@ def _fits(
             continue
         if made == 0 and _is_round(stations, n, count, frame, rules, work):
             return ROUND
-        _lines(stations, n, count, frame, work, 1.0 if area > 0 else -1.0, lines)
+        sign = 1.0 if area > 0 else -1.0
+        count = _without_short(stations, n, count, frame, rules, work, sign, lines, places)
+        if count < 4 or 3 * _steps(places, count, 2 * rules[3]) > count:
+            continue  # the ring's own steps
         _equal_area(lines, count, area, scale, places)
         first = ends[at + made - 1] if at + made > 0 else 0
         for k in range(count):
@@ -239,13 +315,15 @@ def _fits(
 
 
 @kernel(
-    "int64(int32[:, ::1], int64[::1], int64, float64, int32[:, ::1], int32[::1], int64[::1], int64[::1], boolean[::1])"
+    "int64(int32[:, ::1], int64[::1], int64, float64, float64, int32[:, ::1], int32[::1], int64[::1], int64[::1], "
+    "boolean[::1])"
 )
 def fit_rings(
     vertices: Int32,
     offsets: Int64,
     scale: int,
     limit: float,
+    detail: float,
     corners: Int32,
     begins: Int32,
     ends: Int64,
@@ -255,7 +333,8 @@ def fit_rings(
     """Writes up to FITS outlines for each ring, best first: ``corners``, the half edge of the ring at which the wall
     from each begins, where they end, and (R + 1,) how many fits there are up to each ring. Returns that of all.
 
-    In units of 1 / ``scale`` px, ``limit`` in px. ``is_round``: rings that have none since an ellipse will do.
+    In units of 1 / ``scale`` px, ``limit`` in px, of which ``detail`` is how far walls may be off. ``is_round``: rings
+    that have none since an ellipse will do.
     """
     longest = 0
     for k in range(offsets.size - 1):
@@ -265,8 +344,9 @@ def fit_rings(
     states = (most + 1) * 2 * KINDS
     work = (
         np.empty(states), np.empty(states, np.int32), np.empty(most + 1, np.int32), np.empty(most + 1, np.int32),
+        np.empty(most + 1, np.int32), np.empty(most + 1, np.int32),
     )  # fmt: skip
-    rules = rules_for(limit)
+    rules = rules_for(limit, detail)
     count = 0
     fits[0] = 0
     for k in range(offsets.size - 1):

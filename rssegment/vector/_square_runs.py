@@ -31,8 +31,8 @@ __all__ = ["KINDS", "SECOND", "STILL", "WEIGHT", "Rules", "Work", "diagonal", "r
 
 Int32 = NDArray[np.int32]
 Float64 = NDArray[np.float64]
-Rules = tuple[float, float, float]
-Work = tuple[Float64, Int32, Int32, Int32]
+Rules = tuple[float, float, float, float]
+Work = tuple[Float64, Int32, Int32, Int32, Int32, Int32]
 
 FIRST, SECOND, RISING, FALLING = 0, 1, 2, 3  # kinds of walls: along both axes, and diagonal to them
 KINDS = 4
@@ -40,17 +40,18 @@ SLANT = 0.342  # sine of 20°, the least angle between a diagonal wall and both 
 HALF_RIGHT = 0.9808  # cosine of 11.25°: nearer to 45° than this, a diagonal is taken to be so
 ROOT = math.sqrt(0.5)
 STILL = 0.002  # sine of an angle by which the frame may turn without other runs
+HOPELESS = 1.5  # times the best cost so far, and a frame isn't looked at more closely
 WEIGHT = 0.1  # of the residual that noise explains
 
 
 @inlined
-def rules_for(limit: float) -> Rules:
-    """Limit, px; variance that is taken for noise, px²; what a corner costs, px³.
+def rules_for(limit: float, detail: float) -> Rules:
+    """How far a run may be off, px; variance that is taken for noise, px²; what a corner costs, px³; the limit, px.
 
     A label raster alone has half a pixel of noise; more of it, the higher the limit is set.
     """
-    sigma = max(0.5, limit / 3.0)
-    return limit, sigma * sigma, 24.0 * sigma * sigma * sigma
+    sigma = max(0.5, limit * detail / 3.0)
+    return limit * detail, sigma * sigma, 24.0 * sigma * sigma * sigma, limit
 
 
 @inlined
@@ -112,7 +113,7 @@ def _extend(
 ) -> None:
     """Tries all runs from station ``start + i`` on."""
     place, _, moment = stations
-    limit, noise, corner = rules
+    limit, noise, corner, _ = rules
     cost, came = work[0].reshape(-1, 2, KINDS), work[1].reshape(-1, 2, KINDS)
     a = start + i
     at = place[a % n]
@@ -211,9 +212,12 @@ def _refined(moment: Float64, n: int, count: int, frame: Frame, work: Work) -> F
 
 @inlined
 def settle(
-    stations: Stations, n: int, frame: Frame, fixed: bool, rules: Rules, work: Work
+    stations: Stations, n: int, frame: Frame, fixed: bool, rules: Rules, work: Work, best: float
 ) -> tuple[float, int, float, float]:
-    """Runs and frame in turn, each the best for the other. Returns the cost, the number of runs and the frame."""
+    """Runs and frame in turn, each the best for the other. Returns the cost, the number of runs and the frame.
+
+    Gives up where the cost is far from the ``best`` so far.
+    """
     cost, count, start = np.inf, 0, 0
     for turn in range(2):
         if count == 0:
@@ -232,4 +236,6 @@ def settle(
         while work[3][k] > SECOND:
             k = k + 1 if k + 1 < count else 0
         cost, count = _solve(stations, n, work[2][k] % n, frame, rules, work)
+        if cost > HOPELESS * best:
+            return np.inf, 0, frame[0], frame[1]
     return (cost if count >= 4 else np.inf), count, frame[0], frame[1]

@@ -20,7 +20,7 @@ crosses another:
 Of all ways to cut A' into walls, dynamic programming takes the one with the least sum of what walls cost and of their
 squared distances from A' beyond noise; the axes are then those for which the distances of these walls are least,
 and so on in turn. It begins with several axes: of the raster, of straight pieces, of the smallest box. A shape that
-an ellipse describes as well stays as it is.
+an ellipse describes as well stays as it is, and so does one that has walls only if its own steps are taken for such.
 """
 
 from __future__ import annotations
@@ -140,7 +140,7 @@ def _outlines(rings: Int32, offsets: Int64, scale: int, limit: float) -> _Outlin
     for detail in DETAILS:
         at, own = ragged(offsets, todo)
         part = rings[at]
-        fits, is_round = _fits(part, own, scale, limit * detail)
+        fits, is_round = _fits(part, own, scale, limit, detail)
         found, level = np.empty(todo.size, np.int64), np.empty(todo.size, np.int64)
         checks.choose_fits(part, own, scale, limit, *fits, found, level)
         good = found >= 0
@@ -155,7 +155,7 @@ def _outlines(rings: Int32, offsets: Int64, scale: int, limit: float) -> _Outlin
 
 
 def _fits(
-    rings: Int32, offsets: Int64, scale: int, limit: float
+    rings: Int32, offsets: Int64, scale: int, limit: float, detail: float
 ) -> tuple[tuple[Int32, Int32, Int64, Int64], Bools]:
     """Outlines that may stand for the rings: corners, where on the ring their walls begin, ends, and (R + 1,) how many
     up to each ring; and which rings are round."""
@@ -169,7 +169,7 @@ def _fits(
         np.empty(n + 1, np.int64),
         np.empty(n, np.bool_),
     )
-    count = kernels.fit_rings(rings, offsets, scale, limit, corners, begins, ends, fits, is_round)
+    count = kernels.fit_rings(rings, offsets, scale, limit, detail, corners, begins, ends, fits, is_round)
     return (corners, begins, ends[:count], fits), is_round
 
 

@@ -345,6 +345,9 @@ def check(given: Outlines, exact: Outlines | None, limit: float) -> NDArray[np.b
             continue
         assert shapely.hausdorff_distance(was[k], after[k], 0.1) <= limit
         assert after[k].area == pytest.approx(was[k].area, rel=0.005)
+        walls = np.linalg.norm(new - np.roll(new, 1, axis=0), axis=1) / SCALE
+        assert walls.min() > 0.5 * limit
+        assert 3 * (walls < 1.9 * limit).sum() <= len(walls), "the ring's own steps"
         assert shapely.LinearRing(old).is_ccw == shapely.LinearRing(new).is_ccw
     check_places(given, before, after, changed)
     return changed
