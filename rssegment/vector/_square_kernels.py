@@ -301,9 +301,14 @@ def _fits(
             return ROUND
         sign = 1.0 if area > 0 else -1.0
         count = _without_short(stations, n, count, frame, rules, work, sign, lines, places)
-        if count < 4 or 3 * _steps(places, count, 2 * rules[3]) > count:
-            continue  # the ring's own steps
+        if count < 4:
+            continue
         _equal_area(lines, count, area, scale, places)
+        if (
+            3 * _steps(places, count, 2 * rules[3] * scale) > count
+            or _steps(places, count, rules[3] * scale / 2) > 0
+        ):
+            continue  # the ring's own steps
         first = ends[at + made - 1] if at + made > 0 else 0
         for k in range(count):
             corners[first + k, 0] = v[0, 0] + np.int64(places[k, 0])

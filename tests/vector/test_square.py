@@ -40,9 +40,10 @@ class Outlines:
     vertices: NDArray[np.int32]
     offsets: NDArray[np.int64]
     others: NDArray[np.int32]
+    scale: int = SCALE
 
     @classmethod
-    def of(cls, labels: NDArray, how: Simplification = VW, code: int = 2) -> Outlines:
+    def of(cls, labels: NDArray, how: Simplification = VW, code: int = 2, scale: int = SCALE) -> Outlines:
         trace = trace_block(labels, Box.of(labels.shape))
         closed = trace.ends[:, 0] < 0
         lines = []
@@ -53,18 +54,18 @@ class Outlines:
         obstacles = Obstacles(Box.of(labels.shape).pad(1))
         obstacles.add(vertices)
         made = simplify_chains(vertices, offsets, closed, obstacles, how)
-        lines = [made.vertices[a:b] * (SCALE // how.scale) for a, b in pairwise(made.offsets)]
+        lines = [made.vertices[a:b] * (scale // how.scale) for a, b in pairwise(made.offsets)]
         codes = np.append(trace.code, 0)[trace.sides]
         wanted = closed & (codes == code).any(axis=1)
         others = [NONE]
         for k in np.flatnonzero(~wanted):
             line = np.vstack([lines[k], lines[k][:1]]) if closed[k] else lines[k]
             others.append(np.hstack([line[:-1], line[1:]]))
-        return cls(*packed([lines[k] for k in np.flatnonzero(wanted)]), np.concatenate(others))
+        return cls(*packed([lines[k] for k in np.flatnonzero(wanted)]), np.concatenate(others), scale)
 
     def squared(self, limit: float, exact: Outlines | None = None) -> tuple[NDArray, NDArray, NDArray]:
         given = None if exact is None else (exact.vertices, exact.offsets)
-        return square_rings(self.vertices, self.offsets, self.others, SCALE, limit, given)
+        return square_rings(self.vertices, self.offsets, self.others, self.scale, limit, given)
 
 
 def packed(lines: list[NDArray]) -> tuple[NDArray[np.int32], NDArray[np.int64]]:
@@ -72,9 +73,9 @@ def packed(lines: list[NDArray]) -> tuple[NDArray[np.int32], NDArray[np.int64]]:
     return np.concatenate([np.empty((0, 2), np.int32), *lines]).astype(np.int32), offsets.astype(np.int64)
 
 
-def polygons(vertices: NDArray, offsets: NDArray) -> NDArray[np.object_]:
+def polygons(vertices: NDArray, offsets: NDArray, scale: int = SCALE) -> NDArray[np.object_]:
     """In px."""
-    rings = [vertices[a:b] / SCALE for a, b in itertools.pairwise(offsets)]
+    rings = [vertices[a:b] / scale for a, b in itertools.pairwise(offsets)]
     return np.array([shapely.Polygon(ring) for ring in rings], np.object_)
 
 
@@ -328,15 +329,16 @@ def test_what_did_not_meet_does_not_meet(
     seed: int, sigma: float, classes: int, limit: float, how: Simplification, known: bool
 ) -> None:
     labels = _blobs(seed, 48, sigma, classes)
-    given, exact = Outlines.of(labels, how), Outlines.of(labels, AS_IT_IS)
+    unit = max(SCALE, how.scale)
+    given, exact = Outlines.of(labels, how, scale=unit), Outlines.of(labels, AS_IT_IS, scale=unit)
     check(given, exact if known else None, limit)
 
 
 def check(given: Outlines, exact: Outlines | None, limit: float) -> NDArray[np.bool_]:
     """Squares ``given`` and holds it to all that is promised."""
     made, offsets, changed = given.squared(limit, exact)
-    before, after = polygons(given.vertices, given.offsets), polygons(made, offsets)
-    was = before if exact is None else polygons(exact.vertices, exact.offsets)
+    before, after = polygons(given.vertices, given.offsets, given.scale), polygons(made, offsets, given.scale)
+    was = before if exact is None else polygons(exact.vertices, exact.offsets, given.scale)
     assert shapely.is_valid(after).all()
     for k in range(len(after)):
         old, new = given.vertices[given.offsets[k] : given.offsets[k + 1]], made[offsets[k] : offsets[k + 1]]
@@ -345,9 +347,9 @@ def check(given: Outlines, exact: Outlines | None, limit: float) -> NDArray[np.b
             continue
         assert shapely.hausdorff_distance(was[k], after[k], 0.1) <= limit
         assert after[k].area == pytest.approx(was[k].area, rel=0.005)
-        walls = np.linalg.norm(new - np.roll(new, 1, axis=0), axis=1) / SCALE
-        assert walls.min() > 0.5 * limit
-        assert 3 * (walls < 1.9 * limit).sum() <= len(walls), "the ring's own steps"
+        walls = np.linalg.norm(new - np.roll(new, 1, axis=0), axis=1) / given.scale
+        assert walls.min() >= 0.5 * limit
+        assert 3 * (walls < 2 * limit).sum() <= len(walls), "the ring's own steps"
         assert shapely.LinearRing(old).is_ccw == shapely.LinearRing(new).is_ccw
     check_places(given, before, after, changed)
     return changed
@@ -359,7 +361,7 @@ def check_places(given: Outlines, before: NDArray, after: NDArray, changed: NDAr
     tree = shapely.STRtree(rings)
     a, b = tree.query(rings, "intersects")
     assert (a == b).all(), "rings meet"
-    lines = shapely.linestrings(given.others.reshape(-1, 2, 2) / SCALE)
+    lines = shapely.linestrings(given.others.reshape(-1, 2, 2) / given.scale)
     assert not changed[tree.query(lines, "intersects")[1]].any(), "a ring meets another boundary"
     for each, then in ((lines, lines), (shapely.get_exterior_ring(before), rings)):
         heads, heads_then = shapely.get_point(each, 0), shapely.get_point(then, 0)
