@@ -14,6 +14,7 @@ from importlib.metadata import version
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from rssegment.config import PolygonOptions as PolygonOptions
     from rssegment.config import SceneOptions as SceneOptions
     from rssegment.config import Settings as Settings
     from rssegment.errors import InputError as InputError

@@ -74,7 +74,8 @@ class _Model(BaseModel):
             super().__init__(**values)
         except ValidationError as error:
             faults = (
-                f"{'.'.join(map(str, f['loc'])) or 'settings'} = {f['input']!r}: {f['msg']}"
+                f"{'.'.join(map(str, f['loc'])) or 'settings'} = {f['input']!r}: "
+                + f["msg"].removeprefix("Value error, ")
                 for f in error.errors()
             )
             raise SettingsError("; ".join(faults)) from error
@@ -113,9 +114,10 @@ class PolygonOptions(_Model):
     ``connectivity``: pixels hang together over their edges (4), or over corners too (8). Regions smaller than
     ``min_area`` go to the neighbour with the longest shared boundary, and holes smaller than ``fill_holes`` are filled:
     a number is m², "20px" is pixels. ``simplify``: tolerance, a number is metres, "1.5px" is pixels; ``method`` "vw"
-    (Visvalingam-Whyatt: corners that span less than tolerance² are dropped) or "dp" (Douglas-Peucker: no corner is
-    further off than the tolerance); ``smooth``: rounds of Chaikin's corner cutting. ``levels``: levels of the taxonomy,
-    one layer of polygons each, or "all"; without, the labels as they are. ``formats``: what is written.
+    (Visvalingam-Whyatt: corners that span less than tolerance² are dropped) or "dp" (Douglas-Peucker: corners nearer
+    to the line than the tolerance are dropped; where others are in the way, fewer); ``smooth``: rounds of Chaikin's
+    corner cutting, which move nothing further than the tolerance, or one pixel. ``levels``: levels of the taxonomy, one
+    set of polygons each, or "all"; without, the labels as they are. ``formats``: what is written.
     """
 
     connectivity: Literal[4, 8] = 4

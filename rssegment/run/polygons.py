@@ -122,10 +122,10 @@ def _recode(raw: Traces, limits: Limits) -> None:
         path = _codes_path(raw, node)
         path.unlink(missing_ok=True)  # of an earlier attempt, when more blocks were missing
         if recoding.keys.size:
-            piece, final = coverage.piece(node)
+            piece, final = coverage.piece(node, chains=False)
             codes = finest_codes(piece, final, coverage.layers[0].regions, recoding)
             if not np.array_equal(codes, piece.tables[-1].code):
-                with staged(path) as temporary:
+                with staged(path, durable=False) as temporary:
                     np.save(temporary, codes)
 
 

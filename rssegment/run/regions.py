@@ -18,14 +18,15 @@ from odc.geo.geobox import GeoBox
 from rssegment.errors import InputError
 from rssegment.run.progress import Progress
 from rssegment.run.traces import ClassTree
-from rssegment.vector import Coverage, Regions
+from rssegment.vector import Coverage, Regions, Span
 from rssegment.vector.attributes import attributes
 from rssegment.write.atomic import staged
-from rssegment.write.vectors import FORMATS, REGION_SCHEMA, Features, Layer, Rings, write_vectors
+from rssegment.write.vectors import FORMATS, Features, Layer, Rings, region_schema, write_vectors
 
 __all__ = ["RegionOutput", "pixel_size", "write_regions"]
 
 EARTH_M2 = 5.10065622e14  # surface of the WGS 84 ellipsoid
+_SHARES = 10_000  # of a square metre: fine enough to add up, and the Earth fits 64 bits
 _AHEAD = 2  # chunks of features that are made while one is written
 _CORNERS = 200_000  # in a chunk: enough for arrays to be worth it
 
@@ -48,7 +49,7 @@ class RegionOutput:
     @property
     def layer(self) -> Layer:
         pixel = pixel_size(self.geobox)
-        return Layer(self.crs, pixel, schema=REGION_SCHEMA, side=max(self.geobox.shape) * pixel)
+        return Layer(self.crs, pixel, schema=region_schema(self.values), side=max(self.geobox.shape) * pixel)
 
     def features(self, level: int | None, regions: Regions) -> Features:
         """Rings in the scene's CRS, and their columns."""
@@ -71,7 +72,8 @@ def write_regions(
     tally = _Tally(output.classes)
     with ExitStack() as stack:
         temporary = {
-            name: stack.enter_context(staged(path, FORMATS[name].companions)) for name, path in paths.items()
+            name: stack.enter_context(staged(path, FORMATS[name].companions, strays=FORMATS[name].strays))
+            for name, path in paths.items()
         }
         with ThreadPoolExecutor(_AHEAD) as pool:
             features = _features(coverage, output, pool, progress)
@@ -86,7 +88,7 @@ def _features(
 ) -> Iterator[Features]:
     """Chunks in the order of ids."""
     for number, layer in enumerate(coverage.layers):
-        bands = _ordered(pool, partial(coverage.regions, number), range(coverage.bands), 1)
+        bands = _ordered(pool, partial(_regions, coverage, number), coverage.spans(number), 1)
         chunks = (
             chunk
             for regions in _told(bands, coverage, number, progress)
@@ -95,16 +97,22 @@ def _features(
         yield from _ordered(pool, partial(output.features, layer.level), chunks, _AHEAD)
 
 
+def _regions(coverage: Coverage, layer: int, span: Span) -> tuple[int, Regions]:
+    return span.band, coverage.regions(layer, span)
+
+
 def _told(
-    bands: Iterator[Regions], coverage: Coverage, layer: int, progress: Progress | None
+    spans: Iterator[tuple[int, Regions]], coverage: Coverage, layer: int, progress: Progress | None
 ) -> Iterator[Regions]:
-    """Tells of each band when the next one is asked for."""
-    total = len(coverage.layers) * coverage.bands
+    """Tells of each band when its last regions were taken."""
+    total, told = len(coverage.layers) * coverage.bands, 0
     size = coverage.shape[0] * coverage.shape[1] / coverage.bands
-    for count, regions in enumerate(bands, layer * coverage.bands + 1):
+    for band, regions in spans:
         yield regions
-        if progress:
+        count = layer * coverage.bands + band + 1
+        if progress and count > told:
             progress("polygons", count, total, int(count * size))
+            told = count
 
 
 def _ordered(pool: Executor, function: Callable[[In], Out], items: Iterable[In], ahead: int) -> Iterator[Out]:
@@ -132,7 +140,8 @@ class _Tally:
 
     def __init__(self, taxonomy: ClassTree) -> None:
         self._taxonomy = taxonomy
-        self._rows: dict[tuple[int, int], list[float]] = {}
+        self._rows: dict[tuple[int, int], list[int]] = {}
+        self._known = True
 
     def counted(self, features: Features) -> Features:
         """The same ``features``, added to the counts."""
@@ -140,21 +149,20 @@ class _Tally:
         keys = np.stack([columns["level"], columns["code"]], axis=1)
         kinds, place = np.unique(keys, axis=0, return_inverse=True)
         place = place.ravel()
-        sums = [
-            np.bincount(place, weights, len(kinds))
-            for weights in (None, columns["pixels"], columns["area_m2"])
-        ]
-        for (level, code), *row in zip(kinds.tolist(), *(each.tolist() for each in sums), strict=True):
-            known = self._rows.setdefault((level, code), [0, 0, 0.0])
+        self._known &= not np.isnan(columns["area_m2"]).any()
+        area = np.rint(np.nan_to_num(columns["area_m2"]) * _SHARES).astype(np.int64)
+        sums = np.zeros((len(kinds), 3), np.int64)  # whole numbers: their sum doesn't depend on the chunks
+        np.add.at(sums, place, np.stack([np.ones_like(area), columns["pixels"], area], axis=1))
+        for (level, code), row in zip(kinds.tolist(), sums.tolist(), strict=True):
+            known = self._rows.setdefault((level, code), [0, 0, 0])
             self._rows[level, code] = [a + b for a, b in zip(known, row, strict=True)]
         return features
 
     def check(self, crs: str | None) -> None:
         """Refuses areas that no map of the Earth has."""
         levels = {level for level, _ in self._rows}
-        total = max(
-            (sum(row[2] for key, row in self._rows.items() if key[0] == k) for k in levels), default=0.0
-        )
+        areas = (sum(row[2] for key, row in self._rows.items() if key[0] == level) for level in levels)
+        total = max(areas, default=0) / _SHARES
         if total > EARTH_M2 * 1.0001:
             raise InputError(
                 f"the regions add up to {total:.3g} m², more than the Earth has ({EARTH_M2:.3g}): the grid reaches "
@@ -165,14 +173,14 @@ class _Tally:
         classes = []
         for (level, code), (regions, pixels, area) in sorted(self._rows.items()):
             node = self._taxonomy.node(code)
-            known = None if np.isnan(area) else round(area, 2)
+            known = round(area / _SHARES, 2) if self._known else None
             classes.append(
                 {
                     "code": code,
                     "path": "/".join(node.path),
                     "level": level,
-                    "regions": int(regions),
-                    "pixels": int(pixels),
+                    "regions": regions,
+                    "pixels": pixels,
                     "area_m2": known,
                 }
             )

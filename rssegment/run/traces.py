@@ -13,6 +13,7 @@ from typing import Protocol
 import numpy as np
 from numpy.typing import NDArray
 from odc.geo.geobox import GeoBox
+from pyproj import CRS
 
 from rssegment.config import Area, Length, PolygonOptions
 from rssegment.errors import SettingsError
@@ -34,6 +35,7 @@ from rssegment.vector import (
 )
 from rssegment.vector.adjacency import Limits
 from rssegment.vector.ground import pixel_area
+from rssegment.vector.simplify import MAX_TOLERANCE
 from rssegment.vector.tree import Node as Place
 from rssegment.write.atomic import staged, storage_errors
 
@@ -114,7 +116,7 @@ class Traces:
 
     def save(self, node: Place, piece: Piece) -> None:
         """Writes a piece, whole or not at all."""
-        with staged(self.path(node)) as temporary:
+        with staged(self.path(node), durable=False) as temporary:
             piece.save(temporary)
 
     def blank(self, nodes: Iterable[Place]) -> None:
@@ -134,14 +136,14 @@ class Traces:
             return
         piece, pixels = Piece.load(self.path(node)), np.load(self._pixels(node))
         chains = outlined(piece, pixels, partial(self._corners, node), self.how, Box.of(self.shape))
-        with staged(self._outlines(node)) as temporary:
+        with staged(self._outlines(node), durable=False) as temporary:
             chains.save(temporary)
 
     def count(self) -> None:
         """Leaves beside each piece how many pixels its parts have in the whole scene."""
         coverage = self.coverage()
         for node in self.nodes:
-            with staged(self._pixels(node)) as temporary:
+            with staged(self._pixels(node), durable=False) as temporary:
                 np.save(temporary, coverage.pixels(node))
 
     @property
@@ -223,6 +225,19 @@ def check_polygons(geobox: GeoBox, classes: ClassTree, options: PolygonOptions) 
     """
     traces_of(Path(), BlockGrid((1, 1), 1), geobox, classes, options, raw=False)
     limits_of(options, geobox)
+    if geobox.crs is not None and geobox.crs.geographic and _turns(geobox) > 1 + 1e-6:
+        raise SettingsError(
+            f"the raster goes round the Earth {_turns(geobox):.3g} times, so its regions would have more than the "
+            "Earth has; cut it first, as by gdalwarp -te"
+        )
+
+
+def _turns(geobox: GeoBox) -> float:
+    """How often a geographic grid goes round the Earth, along its rows or columns."""
+    unit = CRS.from_user_input(str(geobox.crs)).axis_info[0].unit_conversion_factor
+    rows, cols = geobox.shape
+    across = max(abs(geobox.affine.a) * cols, abs(geobox.affine.b) * rows)
+    return float(across * unit / math.tau)
 
 
 def limits_of(options: PolygonOptions, geobox: GeoBox) -> Limits:
@@ -237,7 +252,7 @@ def limits_of(options: PolygonOptions, geobox: GeoBox) -> Limits:
     metric = [each.value for each in (region, hole) if each.unit == "m2" and each.value > 0]
     if metric and geobox.crs is None:
         raise SettingsError(
-            f"an area of {metric[0]:g} m² needs a CRS, and the raster has none; give it in pixels, as 20px"
+            f"an area of {metric[0]:g} m² needs a CRS of the Earth, which the raster lacks; give it in pixels, as 20px"
         )
     crs, affine = str(geobox.crs), geobox.affine
     return Limits(
@@ -258,6 +273,11 @@ def simplification(options: PolygonOptions, geobox: GeoBox) -> Simplification | 
         A tolerance in metres on a grid without CRS.
     """
     tolerance = 0.0 if options.simplify is None else _pixels(options.simplify, geobox)
+    if options.simplify is not None and not tolerance <= MAX_TOLERANCE:
+        raise SettingsError(
+            f"simplify is {options.simplify.value:g} {options.simplify.unit}, {tolerance:.4g} px on this raster; "
+            f"expected at most {MAX_TOLERANCE} px"
+        )
     if tolerance == 0 and options.smooth == 0:
         return None
     return Simplification(tolerance, options.method, options.smooth)
@@ -268,6 +288,6 @@ def _pixels(length: Length, geobox: GeoBox) -> float:
         return length.value
     if geobox.crs is None:
         raise SettingsError(
-            f"a tolerance of {length.value:g} m needs a CRS, and the raster has none; give it in pixels, as 1.5px"
+            f"a tolerance of {length.value:g} m needs a CRS of the Earth, which the raster lacks; give it in pixels, as 1.5px"
         )
     return length.value / math.sqrt(math.prod(ground_resolution(geobox)))

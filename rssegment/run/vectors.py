@@ -4,15 +4,17 @@ from __future__ import annotations
 
 import time
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager, nullcontext
+from contextlib import contextmanager, nullcontext, suppress
 from dataclasses import asdict, dataclass, replace
 from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
+import rasterio
 from numpy.typing import NDArray
 from odc.geo.geobox import GeoBox
+from rasterio.errors import RasterioError
 
 from rssegment.config import PolygonOptions
 from rssegment.errors import InputError, OutputError, SettingsError
@@ -160,7 +162,10 @@ def vectorize(
     """
     start = time.perf_counter()
     paths = _checked_out(out, overwrite)
+    if not isinstance(block, int) or block < 16:
+        raise SettingsError(f"block is {block!r}; expected a whole number of pixels, 16 or more")
     chosen = _options(options, choices, paths)
+    _keep_inputs(paths, labels, confidence, margin, taxonomy)
     raster = LabelRaster.open(labels, nodata, scan=False)
     blocks = RasterBlocks(raster, _same_grid(confidence, raster), _same_grid(margin, raster))
     job = _class_map(raster, taxonomy, blocks, block)
@@ -190,7 +195,8 @@ def _options(
 ) -> PolygonOptions:
     if "formats" in choices:
         raise SettingsError("formats are those of the files' suffixes here; name one file of each instead")
-    given = {} if options is None else options.model_dump(exclude_unset=True)
+    fields = set(PolygonOptions.model_fields)  # of settings of a run, only these
+    given = {} if options is None else options.model_dump(include=fields, exclude_unset=True)
     return PolygonOptions(**given | choices | {"formats": tuple(paths)})
 
 
@@ -215,6 +221,18 @@ def _checked_out(out: str | Path | Sequence[str | Path], overwrite: bool) -> dic
                 )
         paths[name] = path
     return paths
+
+
+def _keep_inputs(paths: dict[str, Path], *inputs: object) -> None:
+    """Refuses to write over what is read."""
+    named = [Path(each) for each in inputs if isinstance(each, str | Path)]
+    read = {each.resolve() for each in named if each.exists()}
+    with suppress(RasterioError), rasterio.open(named[0]) as file:  # a mosaic's members too
+        read |= {Path(each).resolve() for each in file.files}
+    for name, path in paths.items():
+        for each in (path, *(path.with_suffix(suffix) for suffix in FORMATS[name].companions)):
+            if each.resolve() in read:
+                raise OutputError(f"{each} is read to make it; write to another file")
 
 
 def _class_map(

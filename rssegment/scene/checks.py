@@ -163,7 +163,7 @@ def _label(crs: CRS) -> str:
 
 def _check_on_earth(geobox: GeoBox, path: str) -> None:
     crs = crs_of(geobox)
-    cure = "give the right one by --crs"
+    cure = "give the right one by --crs, or for good by gdal_edit.py -a_srs"
     if crs.is_geographic:
         ys = [(geobox.affine * corner)[1] for corner in _corners(geobox)]
         # Global grids with pixels centred on the poles reach half a pixel beyond them.

@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 
 from rssegment.grid import BlockGrid, Box
 from rssegment.vector.block_pieces import piece_of
-from rssegment.vector.coverage import Coverage, Layer, layers_of
+from rssegment.vector.coverage import Coverage, Layer, Span, layers_of
 from rssegment.vector.knit import knit
 from rssegment.vector.pieces import Chains, Partition, Piece
 from rssegment.vector.polylines import outlined
@@ -30,6 +30,7 @@ __all__ = [
     "Piece",
     "Regions",
     "Simplification",
+    "Span",
     "Tree",
     "knit",
     "layers_of",
@@ -72,8 +73,8 @@ def trace_bands(
     coverage = _coverage(labels, block, layers_of([(None, None)], connectivity), confidence, how)
     if not valid:
         coverage.layers = tuple(replace(layer, parts=layer.regions) for layer in coverage.layers)
-    for band in range(coverage.bands):
-        yield coverage.regions(0, band)
+    for span in coverage.spans(0):
+        yield coverage.regions(0, span)
 
 
 def _coverage(

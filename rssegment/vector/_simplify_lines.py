@@ -11,11 +11,13 @@ from numpy.typing import NDArray
 
 from rssegment.vector._compile import inlined, kernel
 
-__all__ = ["canonical", "significance", "write_chains"]
+__all__ = ["HALVINGS", "canonical", "significance", "write_chains"]
 
 Int32 = NDArray[np.int32]
 Int64 = NDArray[np.int64]
 Bools = NDArray[np.bool_]
+
+HALVINGS = 5  # as in rssegment.vector.simplify
 
 
 @inlined
@@ -142,7 +144,19 @@ def significance(vertices: Int32, offsets: Int64, closed: Bools, value: NDArray[
 
 
 @inlined
-def _fill(v: Int32, keep: NDArray[np.uint8], weights: Int32, scale: int, out: Int32) -> int:
+def _way(v: Int32, b: int, other: int, reach: float) -> tuple[int, int]:
+    """The way from vertex ``b`` to another in 1 / 2**HALVINGS px, halved until it is no longer than ``reach`` px."""
+    row, col = np.int64(v[other, 0]) - v[b, 0], np.int64(v[other, 1]) - v[b, 1]
+    shift = HALVINGS
+    length = float(row * row + col * col)
+    while shift > 0 and length > reach * reach:
+        length /= 4
+        shift -= 1
+    return row << shift, col << shift
+
+
+@inlined
+def _fill(v: Int32, keep: NDArray[np.uint8], weights: Int32, scale: int, reach: float, out: Int32) -> int:
     """Writes the vertices of one chain, or the points that stand for them. Returns their number."""
     n, count = v.shape[0], 0
     before = n - 1
@@ -165,10 +179,11 @@ def _fill(v: Int32, keep: NDArray[np.uint8], weights: Int32, scale: int, out: In
                 c = 0
                 while not keep[c]:
                     c += 1
+            near, far = _way(v, b, before, reach), _way(v, b, c, reach)
             for k in range(weights.shape[0]):
-                wa, wb, wc = weights[k, 0], weights[k, 1], weights[k, 2]
-                out[count, 0] = wa * v[before, 0] + wb * v[b, 0] + wc * v[c, 0]
-                out[count, 1] = wa * v[before, 1] + wb * v[b, 1] + wc * v[c, 1]
+                wa, wc = weights[k, 0], weights[k, 2]
+                out[count, 0] = scale * v[b, 0] + wa * near[0] + wc * far[0]
+                out[count, 1] = scale * v[b, 1] + wa * near[1] + wc * far[1]
                 count += 1
         before = b
         b = after
@@ -176,8 +191,8 @@ def _fill(v: Int32, keep: NDArray[np.uint8], weights: Int32, scale: int, out: In
 
 
 @kernel(
-    "void(int32[:, ::1], int64[::1], boolean[::1], boolean[::1], uint8[::1], int32[:, ::1], int64, int64[::1], "
-    "int32[:, ::1])"
+    "void(int32[:, ::1], int64[::1], boolean[::1], boolean[::1], uint8[::1], int32[:, ::1], int64, float64, "
+    "int64[::1], int32[:, ::1])"
 )
 def write_chains(
     vertices: Int32,
@@ -187,6 +202,7 @@ def write_chains(
     keep: NDArray[np.uint8],
     weights: Int32,
     scale: int,
+    reach: float,
     out_offsets: Int64,
     out: Int32,
 ) -> None:
@@ -194,7 +210,8 @@ def write_chains(
     ``scale`` px.
 
     Cut corners become the points that ``weights`` (n, 3) of their neighbour before, themselves and the one
-    after make. Closed chains start at their topmost, then leftmost point.
+    after make, where neighbours further than ``reach`` px are drawn nearer by halves. Closed chains start at
+    their topmost, then leftmost point.
     """
     longest = 0
     for k in range(closed.size):
@@ -202,7 +219,7 @@ def write_chains(
     line = np.empty((longest, 2), np.int32)
     for k in range(closed.size):
         first, last, place = offsets[k], offsets[k + 1], out_offsets[k]
-        n = _fill(vertices[first:last], keep[first:last], weights, scale, line)
+        n = _fill(vertices[first:last], keep[first:last], weights, scale, reach, line)
         at, step = 0, 1
         if turned[k]:
             at, step = n - 1, -1

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
+from itertools import pairwise
 from typing import Any
 
 import numpy as np
@@ -18,7 +19,9 @@ from rssegment.vector.regions import Regions
 from rssegment.vector.rings import gathered, rings_of
 from rssegment.vector.tree import Node, Tree
 
-__all__ = ["Coverage", "Layer", "layers_of"]
+__all__ = ["Coverage", "Layer", "Span", "layers_of"]
+
+_FAR = 8  # blocks that a region may be in before it counts as going far
 
 
 @dataclass(frozen=True)
@@ -69,6 +72,15 @@ class _Outer:
         return slice(*np.searchsorted(self.table.first, [low, high]))
 
 
+@dataclass(frozen=True)
+class Span:
+    """Regions of one band whose first pixels have keys from ``first`` to before ``stop``."""
+
+    band: int
+    first: int
+    stop: int
+
+
 class Coverage:
     """The joined pieces of ``tree``, each of which ``load(node, chains)`` gives, with its chains or without.
 
@@ -107,9 +119,9 @@ class Coverage:
         for node in [*self._blocks, *self._knots]:
             yield self.piece(node)
 
-    def piece(self, node: Node) -> tuple[Piece, tuple[Int64, ...]]:
-        """One piece with the keys that its groups have in the end."""
-        piece = self._load(node, True)
+    def piece(self, node: Node, chains: bool = True) -> tuple[Piece, tuple[Int64, ...]]:
+        """One piece with the keys that its groups have in the end; with its chains or without."""
+        piece = self._load(node, chains)
         return piece, self._final[node] if node[0] else self._finals(node, piece)
 
     def pixels(self, node: Node) -> Int64:
@@ -131,17 +143,33 @@ class Coverage:
         before = sum(int(self.counts(k).sum()) for k in range(layer))
         return 1 + before + int(self.counts(layer)[:band].sum())
 
-    def regions(self, layer: int, band: int) -> Regions:
-        """The regions of a layer that begin in a row of blocks, in the order of their first pixels.
+    def spans(self, layer: int) -> Iterator[Span]:
+        """The regions of a layer in portions that are held together, in order: a band each.
 
-        Law: bands together are a function of the scene's labels, not of the blocks.
+        A band in which many regions begin that go far beyond it comes in several.
         """
-        chosen, span = self.layers[layer], self._keys(band)
+        outer = self._outer[self.layers[layer].regions]
+        budget = _FAR * (self._tree.shapes[0][1] + _FAR)
+        for band in range(self.bands):
+            low, high = self._keys(band)
+            begin, stop = np.searchsorted(outer.block_keys, [low, high])
+            keys, blocks = np.unique(outer.block_keys[begin:stop], return_counts=True)
+            far = np.cumsum(np.maximum(blocks - _FAR, 0)) // budget
+            cuts = keys[1:][np.diff(far) > 0].tolist()
+            for first, last in pairwise([low, *cuts, high]):
+                yield Span(band, first, last)
+
+    def regions(self, layer: int, span: Span) -> Regions:
+        """The regions of a layer whose first pixels lie in ``span``, in the order of these.
+
+        Law: spans together are a function of the scene's labels, not of the blocks.
+        """
+        chosen, band, keys = self.layers[layer], span.band, (span.first, span.stop)
         above = self.layers[layer - 1].regions if layer else None
-        shares = [_share(piece, final, chosen, span, above) for piece, final in self._pieces(chosen, band)]
+        shares = [_share(piece, final, chosen, keys, above) for piece, final in self._pieces(chosen, span)]
         outer = self._outer[chosen.regions]
         table = Table.joined(
-            [outer.table[outer.span(*span)], *(each.inner for each in shares if each.is_block)]
+            [outer.table[outer.span(*keys)], *(each.inner for each in shares if each.is_block)]
         )
         table = table[np.argsort(table.first)]
         part_keys, owner = _parts(shares, table)
@@ -150,7 +178,7 @@ class Coverage:
         woven = Chains.joined([each.renamed(part_keys, order) for each in shares if not each.is_block])
         chains = gathered(inside, woven)
         rings = rings_of(chains, owner.size)
-        start = self.first_id(layer, band)
+        start = self.first_id(layer, band) + self._before(layer, span)
         return Regions(
             id=np.arange(start, start + len(table)),
             parent=self._parent(layer, band, table, shares),
@@ -217,17 +245,22 @@ class Coverage:
         blocks = [(self._final[node][k], number) for number, node in enumerate(self._blocks)]
         return _Outer(table, *_sorted_pairs(blocks), *_sorted_pairs(knots))
 
-    def _pieces(self, layer: Layer, band: int) -> Iterator[tuple[Piece, tuple[Int64, ...]]]:
-        """All pieces with chains of regions that begin in ``band``, with the keys of their groups."""
-        low, high = self._keys(band)
-        outer = self._outer[layer.regions]
+    def _before(self, layer: int, span: Span) -> int:
+        """How many regions of the band begin before ``span``."""
+        if span.first == self._keys(span.band)[0]:
+            return 0
+        return int(np.searchsorted(self._firsts(layer, span.band), span.first))
+
+    def _pieces(self, layer: Layer, span: Span) -> Iterator[tuple[Piece, tuple[Int64, ...]]]:
+        """All pieces with chains of regions that begin in ``span``, with the keys of their groups."""
+        outer, ends = self._outer[layer.regions], [span.first, span.stop]
         across = self._tree.shapes[0][1]
-        here = np.arange(band * across, (band + 1) * across, dtype=np.int32)
-        span = slice(*np.searchsorted(outer.block_keys, [low, high]))
-        for number in np.union1d(here, outer.blocks[span]):
+        here = np.arange(span.band * across, (span.band + 1) * across, dtype=np.int32)
+        at = slice(*np.searchsorted(outer.block_keys, ends))
+        for number in np.union1d(here, outer.blocks[at]):
             yield self.piece(self._blocks[number])
-        span = slice(*np.searchsorted(outer.knot_keys, [low, high]))
-        for number in np.unique(outer.knots[span]):
+        at = slice(*np.searchsorted(outer.knot_keys, ends))
+        for number in np.unique(outer.knots[at]):
             yield self.piece(self._knots[number])
 
     def _parent(self, layer: int, band: int, table: Table, shares: Sequence[_Share]) -> Int64:

@@ -23,10 +23,10 @@ Why no chain crosses another, or itself:
   neither can become flat: a vertex on the line of two others would have been in the triangle, or on an edge before.
 * **Rounding** (Chaikin). Corner b is cut only if the closed triangle T of b and the middles of its two edges
   holds no obstacle but b, where of the chain itself the vertices it kept count. What is cut, in any number of
-  rounds, stays within T, from middle to middle. No edge of the chains as they were before comes into T, as
-  above, save the two of b. Were two such triangles of different corners to overlap, their third sides alone
-  could cross, and only once; closed curves cross an even number of times. So they don't, and their curves can't
-  meet, but where one corner's curve hands over to the next.
+  rounds, stays within T, from middle to middle, or from nearer points where edges are long. No edge of the
+  chains as they were before comes into T, as above, save the two of b. Were two such triangles of different
+  corners to overlap, their third sides alone could cross, and only once; closed curves cross an even number of
+  times. So they don't, and their curves can't meet, but where one corner's curve hands over to the next.
 """
 
 from __future__ import annotations
@@ -47,6 +47,7 @@ __all__ = ["Obstacles", "Simplification", "Simplified", "simplify_chains"]
 Int32 = NDArray[np.int32]
 Int64 = NDArray[np.int64]
 
+HALVINGS = 5  # of long edges, before a corner at their end is cut
 MAX_TOLERANCE = 2**14  # px; doubled areas then fit beside a position in one 64-bit key
 NO_WEIGHTS = np.empty((0, 3), np.int32)
 
@@ -59,7 +60,7 @@ class Simplification:
     triangle with their neighbours is smaller than ``tolerance**2`` px², least first, as
     ``shapely.coverage_simplify`` does; ``"dp"`` (Douglas and Peucker 1973) removes those nearer to the
     simplified chain than ``tolerance`` px, or as near. ``smooth``: rounds of Chaikin's corner cutting (1974)
-    after it, 0 to 3.
+    after it, 0 to 3, which move nothing further than the tolerance, or one pixel.
 
     Raises
     ------
@@ -86,7 +87,13 @@ class Simplification:
     @property
     def scale(self) -> int:
         """Coordinates of the result are in 1 / ``scale`` px."""
-        return int(4**self.smooth)
+        return int(4**self.smooth * 2**HALVINGS) if self.smooth else 1
+
+    @property
+    def reach(self) -> float:
+        """How far (px) neighbours of a corner that is cut may seem to be: a cut leaves no corner further behind than a
+        quarter of it, the tolerance or one pixel."""
+        return 4 * max(self.tolerance, 1.0)
 
 
 class Obstacles:
@@ -231,7 +238,9 @@ def simplify_chains(  # noqa: PLR0917 - the three arrays are one thing
     sizes = np.concatenate([[0], np.cumsum(np.array([0, 1, len(weights)])[keep])])
     out_offsets = sizes[offsets]
     out = np.empty((int(out_offsets[-1]), 2), np.int32)
-    lines.write_chains(ordered, offsets, closed, turned, keep, weights, how.scale, out_offsets, out)
+    lines.write_chains(
+        ordered, offsets, closed, turned, keep, weights, how.scale, how.reach, out_offsets, out
+    )
     return Simplified(out, out_offsets, missing, incomplete)
 
 

@@ -517,7 +517,7 @@ def test_cleaning_keeps_what_it_must(landscape: Landscape, tmp_path: Path) -> No
         ({"simplify": "1.2.3"}, "simplify = '1.2.3'"),
         ({"simplify": float("inf")}, "simplify"),
         ({"simplify": ""}, "simplify"),
-        ({"simplify": "100000px"}, "tolerance is 100000"),
+        ({"simplify": "100000px"}, "simplify is 100000 px"),
         ({"method": "fast"}, "method = 'fast'.*'vw' or 'dp'"),
         ({"smooth": 4}, "smooth = 4.*3"),
         ({"smooth": -1}, "smooth = -1"),
@@ -545,7 +545,7 @@ def test_options_that_cannot_be(
 @pytest.mark.parametrize("choices", [{"min_area": 20}, {"fill_holes": 20}, {"simplify": 2}], ids=str)
 def test_metres_need_a_crs(tmp_path: Path, choices: dict[str, Any]) -> None:
     path = write_labels(tmp_path / "l.tif", some_labels(), crs=None)
-    with pytest.raises(SettingsError, match=r"needs a CRS, and the raster has none; give it in pixels"):
+    with pytest.raises(SettingsError, match=r"needs a CRS of the Earth, which the raster lacks; give it in pixels"):
         rs.vectorize(path, tmp_path / "r.gpkg", **choices)
     in_pixels = {name: f"{size}px" for name, size in choices.items()}
     assert "no CRS" in rs.vectorize(path, tmp_path / "r.gpkg", **in_pixels).warnings[0]

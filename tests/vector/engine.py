@@ -133,7 +133,7 @@ def _near(
 
 def regions(made: Coverage, layer: int = 0) -> Regions:
     """All regions of a layer."""
-    return Regions.joined([made.regions(layer, band) for band in range(made.bands)])
+    return Regions.joined([made.regions(layer, span) for span in made.spans(layer)])
 
 
 def traced(

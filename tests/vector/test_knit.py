@@ -173,13 +173,26 @@ def test_order_and_storage_of_pieces_do_not_matter(tmp_path: Path) -> None:
             assert same(traced(labels, Cut(9, fan, seed, folder), connectivity, how)[0], whole)
 
 
+def test_regions_that_go_far_are_held_a_few_at_a_time() -> None:
+    """Long stripes all begin in the first band: together they are the whole scene."""
+    rows, cols = np.indices((600, 40))
+    labels = (((cols + rows // 2 % 2) // 4) % 2 + 1).astype(np.uint16)
+    whole = trace_raster(labels, 1000)
+    made = coverage(labels, Cut(8))
+    spans = list(made.spans(0))
+    assert len(spans) > made.bands + 5
+    portions = [made.regions(0, span) for span in spans]
+    assert max(len(portion.corners) for portion in portions) < len(whole.corners) / 3
+    assert same(Regions.joined(portions), whole)
+
+
 def test_bands_may_be_asked_for_in_any_order() -> None:
     labels = np.random.default_rng(9).integers(0, 3, (40, 30)).astype(np.uint16)
     lookup = np.zeros(65536, np.uint16)
     lookup[1:3] = 7
     codes = [(1, lookup), (2, None)]
     made = coverage(labels, Cut(6, 2), 8, codes=codes)
-    wanted = [(layer, band) for layer in range(2) for band in range(made.bands)]
+    wanted = [(layer, span) for layer in range(2) for span in made.spans(layer)]
     straight = {each: made.regions(*each) for each in wanted}
     other = coverage(labels, Cut(6, 2), 8, codes=codes)
     for each in random.Random(4).sample(wanted, len(wanted)):

@@ -171,7 +171,7 @@ def test_ids_are_known_before_any_region_is_made() -> None:
     labels = _labels(4, (50, 50), MIXED)
     made = coverage(labels, Cut(8, 2), codes=codes_of(1, 2, 3))
     for layer in range(3):
-        found = [made.regions(layer, band) for band in range(made.bands)]
+        found = [made.regions(layer, span) for span in made.spans(layer)]
         assert made.counts(layer).tolist() == [len(each) for each in found]
         for band, each in enumerate(found):
             assert each.id.tolist() == list(

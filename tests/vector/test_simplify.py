@@ -452,8 +452,8 @@ def test_textbook_douglas_peucker_on_a_graph(steps: list, tolerance: float) -> N
 
 
 def test_chaikin_cuts_at_quarters() -> None:
-    square = np.array([[0, 0], [8, 0], [8, 8], [0, 8]], np.int32)
-    obstacles = Obstacles(Box(0, 0, 9, 9))
+    square = np.array([[0, 0], [4, 0], [4, 4], [0, 4]], np.int32)
+    obstacles = Obstacles(Box(0, 0, 5, 5))
     obstacles.add(square)
 
     def smooth(rounds: int) -> NDArray:
@@ -469,6 +469,20 @@ def test_chaikin_cuts_at_quarters() -> None:
         )
         assert sorted(smooth(rounds).tolist()) == sorted(expected.tolist())
     assert shapely.Polygon(smooth(3)).is_valid
+
+
+@pytest.mark.parametrize(("tolerance", "side"), [(0.0, 5), (0.0, 100), (3.0, 13), (3.0, 90), (10.0, 300)])
+def test_smoothing_moves_nothing_further_than_the_tolerance(tolerance: float, side: int) -> None:
+    square = np.array([[0, 0], [side, 0], [side, side], [0, side]], np.int32)
+    obstacles = Obstacles(Box(0, 0, side + 1, side + 1))
+    obstacles.add(square)
+    how = Simplification(tolerance, smooth=3)
+    done = simplify_chains(square, np.array([0, 4]), np.array([True]), obstacles, how)
+    rounded, sharp = shapely.Polygon(done.vertices / how.scale), shapely.Polygon(square)
+    gone = shapely.hausdorff_distance(rounded.exterior, sharp.exterior, densify=0.01)
+    assert 0.1 < gone <= max(tolerance, 1)
+    assert len(done.vertices) == 32
+    assert sharp.contains(rounded)
 
 
 def test_pinned_corners_stay_sharp() -> None:
