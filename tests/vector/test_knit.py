@@ -20,6 +20,7 @@ from rssegment.errors import InputError
 from rssegment.grid import BlockGrid, Box
 from rssegment.vector import (
     Coverage,
+    Regions,
     Simplification,
     Tree,
     knit,
