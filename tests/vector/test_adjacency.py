@@ -8,6 +8,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import rasterio
+from affine import Affine
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from numpy.typing import NDArray
@@ -16,6 +17,8 @@ from rasterio.windows import Window
 from rssegment.grid import BlockGrid
 from rssegment.vector import Tree
 from rssegment.vector.adjacency import Limits, Recoding, cleaned, finest_codes
+from rssegment.vector.ground import pixel_area
+from rssegment.vector.pieces import keys_of
 from rssegment.vector.trace import recoded
 from tests.vector.engine import Cut, coverage
 from tests.vector.reference import expected
@@ -118,6 +121,55 @@ def test_one_limit_in_pixels_and_one_in_metres(
     hole = limits[1] / (area if region_in_px else 1)
     mixed = Limits(*map(float, limits), by_row(4.0), region_in_px, not region_in_px)
     assert np.array_equal(clean_blocks(labels, cut, mixed), cleaned_whole(labels, smallest, hole))
+
+
+def rows_measured(shape: tuple[int, int]) -> NDArray[np.int64]:
+    """Rows at which the widest hole of a scene of ``shape`` is looked for."""
+    asked: list[NDArray[np.int64]] = []
+
+    def recorded(rows: NDArray[np.int64], cols: NDArray[np.int64]) -> NDArray[np.float64]:
+        asked.append(rows)
+        return np.ones(rows.size)
+
+    Limits(0, 1, recorded).widest_hole(shape)
+    return np.unique(np.concatenate(asked))
+
+
+@pytest.mark.parametrize("cut", [Cut(64, 2), Cut(500)])
+def test_a_hole_just_below_a_limit_that_no_sample_has(cut: Cut) -> None:
+    """Pixels are least where they are not measured: there a region's limit is 8% more pixels than anywhere else."""
+    shape = (200, 30)
+    measured = rows_measured(shape)
+    top = int(np.setdiff1d(np.arange(shape[0]), measured)[0])
+    labels = np.full(shape, 3, np.uint16)
+    labels[top:] = 1  # its first pixel is in a row that was not measured
+    labels[top + 60 : top + 63, 10:17] = 2
+    labels[top + 90 : top + 92, 10:21] = 2
+    limits = Limits(0, 20, lambda rows, cols: np.where(np.isin(rows, measured), 1.0, 1 / 1.08))
+    filled = labels.copy()
+    filled[top + 60 : top + 63, 10:17] = 1  # 21 px, less than 20 * 1.08; 22 px are more
+    assert np.array_equal(clean_blocks(labels, cut, limits), filled)
+
+
+@pytest.mark.parametrize(
+    ("crs", "affine"),
+    [
+        ("EPSG:4326", Affine(0.9, 0, -180, 0, -0.6, 90)),
+        ("EPSG:4326", Affine(0.001, 0, 20, 0, -0.001, 70)),
+        ("EPSG:32631", Affine(3000, 0, -100000, 0, -3000, 6000000)),
+        ("EPSG:3857", Affine(90000, 0, -18000000, 0, -90000, 18000000)),
+        ("EPSG:3413", Affine(20000, 0, -4000000, 0, -20000, 3000000)),
+        ("EPSG:3035", Affine(10000, 3000, 2500000, 3000, -10000, 4000000)),
+    ],
+    ids=["globe", "degrees", "utm", "mercator", "polar", "turned"],
+)
+def test_no_hole_is_wider_than_the_widest(crs: str, affine: Affine) -> None:
+    shape = (300, 400)
+    limits = Limits(0, 1e9, lambda rows, cols: pixel_area(affine, crs, rows, cols))
+    rows, cols = np.indices(shape)
+    every = limits.pixels(keys_of(np.stack([rows.ravel(), cols.ravel()], axis=1)))[1]
+    assert np.isfinite(every).all()
+    assert every.max() <= limits.widest_hole(shape) <= 1.2 * every.max()
 
 
 def test_what_is_large_is_not_held() -> None:
