@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import math
-import os
 from dataclasses import dataclass
 
 from rssegment.config import Settings
 from rssegment.errors import PlanError
 from rssegment.model import ModelSpec
+from rssegment.run.cores import cores
 
 __all__ = ["Cluster", "Demand", "Resources", "choose", "forward_share"]
 
@@ -113,7 +113,7 @@ def memory_limit() -> int:
 
 def forward_share(workers: int) -> int:
     """Forward passes that each of ``workers`` processes on one machine may run side by side on the CPU."""
-    return max(1, _cores() // max(1, workers))
+    return max(1, cores() // max(1, workers))
 
 
 def _workers(settings: Settings, demand: Demand, shape: tuple[int, int], device: str, memory: int) -> int:
@@ -121,13 +121,9 @@ def _workers(settings: Settings, demand: Demand, shape: tuple[int, int], device:
         return settings.workers
     if device != "cpu" or math.prod(shape) < SMALL_SCENE:
         return 0
-    count = math.ceil(_cores() / CORES_PER_WORKER)
+    count = math.ceil(cores() / CORES_PER_WORKER)
     count = min(count, memory // demand.bytes_for(2048, count))
     return count if count > 1 else 0  # one process more would only cost its start
-
-
-def _cores() -> int:
-    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
 def _block(fitting: list[int], shape: tuple[int, int], workers: int) -> int | None:

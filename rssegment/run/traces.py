@@ -288,6 +288,7 @@ def _pixels(length: Length, geobox: GeoBox) -> float:
         return length.value
     if geobox.crs is None:
         raise SettingsError(
-            f"a tolerance of {length.value:g} m needs a CRS of the Earth, which the raster lacks; give it in pixels, as 1.5px"
+            f"a tolerance of {length.value:g} m needs a CRS of the Earth, which the raster lacks; "
+            "give it in pixels, as 1.5px"
         )
     return length.value / math.sqrt(math.prod(ground_resolution(geobox)))

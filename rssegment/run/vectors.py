@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import time
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, nullcontext, suppress
@@ -9,6 +10,7 @@ from dataclasses import asdict, dataclass, replace
 from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
+from warnings import catch_warnings, simplefilter
 
 import numpy as np
 import rasterio
@@ -19,6 +21,7 @@ from rasterio.errors import RasterioError
 from rssegment.config import PolygonOptions
 from rssegment.errors import InputError, OutputError, SettingsError
 from rssegment.grid import BlockGrid, Box
+from rssegment.run.first_time import compile_first
 from rssegment.run.polygons import ClassMap, make_polygons
 from rssegment.run.progress import Progress
 from rssegment.run.side_by_side import Each, on_cluster, threads
@@ -104,8 +107,14 @@ class CodedBlocks:
     @classmethod
     def of(cls, blocks: RasterBlocks, tree: Taxonomy) -> CodedBlocks:
         values = np.array((0, *blocks.labels.codes), np.int64)
-        known = np.isin(values, [node.code for node in tree.nodes])
+        known = np.isin(values, [0, *(node.code for node in tree.nodes)])  # 0 is no data in every taxonomy
         return cls(blocks, tree.name, np.where(known, values, 0).astype(np.uint16))
+
+    @cached_property
+    def _nothing(self) -> NDArray[np.bool_]:
+        """(n,) whether a position is no data: 0, and that of value 0 where another value marks no data."""
+        nothing: NDArray[np.bool_] = np.array((0, *self.blocks.labels.codes), np.int64) == 0
+        return nothing
 
     def read(self, core: Box) -> LabelBlock:
         """Reads a block.
@@ -117,7 +126,7 @@ class CodedBlocks:
         """
         block = self.blocks.read(core)
         labels = self.codes[block.labels]
-        lost = block.labels[(labels == 0) & (block.labels != 0)]
+        lost = block.labels[(labels == 0) & ~self._nothing[block.labels]]
         if lost.size:
             lacking = [self.blocks.labels.codes[position - 1] for position in np.unique(lost).tolist()]
             shown = ", ".join(map(str, lacking[:10])) + (", ..." if len(lacking) > 10 else "")
@@ -170,18 +179,32 @@ def vectorize(
     blocks = RasterBlocks(raster, _same_grid(confidence, raster), _same_grid(margin, raster))
     job = _class_map(raster, taxonomy, blocks, block)
     check_polygons(job.geobox, job.classes, chosen)
+    compile_first(progress)
     first = next(iter(paths.values()))
     # the folder goes last, when no thread writes there any more
-    with scratch(first) as folder, _workers(client) as each:
+    with scratch(first) as folder, _workers(client, block**2) as each:
         counts = make_polygons(job, chosen, folder, paths, each, progress=progress)
-    return VectorResult(paths, counts, round(time.perf_counter() - start, 3), raster.remarks)
+    remarks = (*raster.remarks, *_assumed(raster, counts))
+    return VectorResult(paths, counts, round(time.perf_counter() - start, 3), remarks)
+
+
+def _assumed(raster: LabelRaster, counts: dict[str, Any]) -> Iterator[str]:
+    """Says that pixels were left out by custom alone."""
+    last = max((each["level"] for each in counts["classes"]), default=0) if counts["levels"] else None
+    kept = sum(each["pixels"] for each in counts["classes"] if last in {None, each["level"]})
+    lost = math.prod(raster.shape) - kept
+    if raster.assumed and lost:
+        yield (
+            f"{lost} pixels of value 0 were taken for no data, as nothing says what no data is; if 0 is a class, name "
+            "another value by --nodata"
+        )
 
 
 @contextmanager
-def _workers(client: Client | str | None) -> Iterator[Each]:
+def _workers(client: Client | str | None, pixels: int) -> Iterator[Each]:
     """Threads of this process, or the workers of a cluster."""
     if client is None:
-        with threads() as each:
+        with threads(pixels) as each:
             yield each
         return
     from rssegment.run.cluster import connect
@@ -227,8 +250,10 @@ def _keep_inputs(paths: dict[str, Path], *inputs: object) -> None:
     """Refuses to write over what is read."""
     named = [Path(each) for each in inputs if isinstance(each, str | Path)]
     read = {each.resolve() for each in named if each.exists()}
-    with suppress(RasterioError), rasterio.open(named[0]) as file:  # a mosaic's members too
-        read |= {Path(each).resolve() for each in file.files}
+    with suppress(RasterioError), catch_warnings():
+        simplefilter("ignore")
+        with rasterio.open(named[0]) as file:  # a mosaic's members too
+            read |= {Path(each).resolve() for each in file.files}
     for name, path in paths.items():
         for each in (path, *(path.with_suffix(suffix) for suffix in FORMATS[name].companions)):
             if each.resolve() in read:

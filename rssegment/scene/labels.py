@@ -55,7 +55,8 @@ class LabelRaster:
 
     ``codes`` are the class values, ascending, without no data: those present if ``scanned``, else all that the type can
     hold. :meth:`read` gives 1-based positions in it and 0 for no data, so that any values, 0 and negative ones too, can
-    be classes. ``nodata`` is the value that means no data, or None if only a mask (``masked``) says. ``names`` and
+    be classes. ``nodata`` is the value that means no data, or None if only a mask (``masked``) says; ``assumed``:
+    nobody said so, it is 0 by custom. ``names`` and
     ``colors`` are those of the file, where it has them. ``remarks`` say what a user should know.
     """
 
@@ -69,6 +70,7 @@ class LabelRaster:
     masked: bool = False
     remarks: tuple[str, ...] = ()
     stamp: int = 0
+    assumed: bool = False
 
     @classmethod
     def open(cls, path: str | Path, nodata: float | None = None, *, scan: bool = True) -> LabelRaster:
@@ -94,6 +96,7 @@ class LabelRaster:
             raster = cls(
                 str(path), geobox, missing, () if scanned else possible, legend.names, legend.colors,
                 scanned, masked, (*remarks, *more), _stamp(str(path)),
+                assumed=nodata is None and file.nodata is None and not masked,
             )  # fmt: skip
             block = file.block_shapes[0]
         return raster._scanned(block) if scanned else raster
@@ -313,7 +316,8 @@ def _grid(file: Dataset, path: str) -> tuple[GeoBox, tuple[str, ...]]:
             else ""
         )
         return GeoBox(shape, file.transform, None), (
-            f"the raster has no CRS{points}: coordinates are pixels (col, row), and areas are unknown",
+            f"the raster has no CRS{points}: coordinates are pixels (col, row) with rows downwards, "
+            "which a GIS shows upside down, and areas are unknown",
         )
     if not is_on_earth(file.crs.to_wkt()):
         return GeoBox(shape, file.transform, None), (
