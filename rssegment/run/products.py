@@ -161,7 +161,7 @@ def _write_polygons(products: Products, progress: Progress | None) -> dict[str, 
         PartBlocks(Store.of(plan), plan.blocks, frozenset(lost)), plan.blocks, plan.geobox, plan.taxonomy
     )
     paths: dict[str, Path] = {name: plan.products[name] for name in plan.settings.formats}
-    with threads() if products.client is None else nullcontext(on_cluster(products.client)) as each:
+    with threads(plan.resources.block**2) if products.client is None else nullcontext(on_cluster(products.client)) as each:
         return make_polygons(job, plan.settings, plan.parts, paths, each, progress=progress, traced=True)
 
 

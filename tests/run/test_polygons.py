@@ -528,7 +528,7 @@ def test_cleaning_keeps_what_it_must(landscape: Landscape, tmp_path: Path) -> No
         ({"levels": (0,)}, "levels = .*counted from 1"),
         ({"levels": "some"}, "levels = 'some'.*'all'"),
         ({"levels": "all", "taxonomy": None}, "levels need a taxonomy"),
-        ({"block": 0}, "block size is 0"),
+        ({"block": 0}, "block is 0"),
         ({"formats": ("gpkg",)}, "suffixes"),
     ],
     ids=str,
