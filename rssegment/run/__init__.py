@@ -1,6 +1,6 @@
 """Runs: from a plan to its products, in this process or on a cluster. The only room that knows Dask.
 
-Names are imported when first used: making polygons of a raster needs neither torch nor Dask.
+Names are imported when first used: making polygons of a raster needs no torch, and no cluster.
 """
 
 from __future__ import annotations

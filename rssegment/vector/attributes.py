@@ -15,16 +15,13 @@ from rssegment.geodesy import is_on_earth
 from rssegment.vector.ground import ground_size
 from rssegment.vector.regions import Regions
 
-__all__ = ["CONFIDENCE_ONE", "NULLABLE", "attributes", "ground_size", "schema"]
+__all__ = ["CONFIDENCE_ONE", "attributes", "ground_size"]
 
 CONFIDENCE_ONE = 254  # value of a confidence raster that means probability 1; 255 is no data
 _MAX_LISTED = 20
 # What areas and lengths are rounded to, in pixels' areas and sides, though not to less than two decimals. One-pixel
 # regions are nearly alike and are rounded the same way, so areas would else not add up to those of the scene.
 _FINEST_AREA, _FINEST_LENGTH = 1e-9, 1e-6
-
-NULLABLE = frozenset({"parent_id", "area_m2", "perimeter_m", "confidence", "confidence_min", "margin"})
-"""Columns that may hold null: masked in whole numbers, NaN in others."""
 
 
 class ClassNode(Protocol):
@@ -46,31 +43,10 @@ class ClassTree(Protocol):
     def node(self, key: int) -> Any: ...
 
 
-def schema() -> dict[str, np.dtype[Any]]:
-    """Name and type of each column of :func:`attributes`, in its order; ``object`` is text."""
-    whole, real, text, flag = np.dtype(np.int64), np.dtype(np.float64), np.dtype(object), np.dtype(np.bool_)
-    return {
-        "id": whole,
-        "parent_id": whole,
-        "code": whole,
-        "name": text,
-        "level": whole,
-        "path": text,
-        "pixels": whole,
-        "area_m2": real,
-        "perimeter_m": real,
-        "confidence": real,
-        "confidence_min": real,
-        "margin": real,
-        "touches_nodata": flag,
-        "touches_edge": flag,
-    }
-
-
 def attributes(
     regions: Regions, taxonomy: ClassTree, affine: Affine, crs: str | None, *, level: int | None = None
 ) -> dict[str, NDArray[Any]]:
-    """Columns of (R,) values in the order and the types of :func:`schema`; see :data:`NULLABLE` for null.
+    """Columns of (R,) values, always the same, in this order; null is masked in whole numbers and NaN in others.
 
     ``parent_id`` is masked where a region has no parent. ``level`` is that of the layer if one is asked for, else the
     class's own. ``path`` is as "built/building". ``pixels`` are those of the raster; ``area_m2`` and ``perimeter_m``,

@@ -25,7 +25,7 @@ is looked at log2 ``smallest`` times at most.
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Any, Literal, Self
+from typing import Any, Self
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
@@ -74,31 +74,25 @@ def clean(
     graph: RegionGraph,
     smallest: ArrayLike,
     hole: ArrayLike | None = None,
-    *,
-    isolated: Literal["keep", "drop"] = "keep",
 ) -> NDArray[np.uint16]:
     """(R,) new classes of the regions of ``graph``: holes filled, then too small regions absorbed: the module's law.
 
     ``smallest`` (R,) or one number: pixels that a region at that place must have. ``hole`` (R,) or one number: pixels
     that a hole of that region must have to stay; None or 0 fills none. A region that is too small and has no neighbour
-    keeps its class, or becomes no data (0) with ``isolated="drop"``. Other regions never become no data.
+    keeps its class. None becomes no data.
 
     Memory: at most 110 bytes per region and 24 per row of ``pairs`` (32 where these are not int32) on top of the graph.
 
     Raises:
         InputError: arrays that don't fit together, or are no graph of regions.
-        SettingsError: a limit that is negative or NaN, or an unknown ``isolated``.
+        SettingsError: a limit that is negative or NaN.
     """
-    if isolated not in ("keep", "drop"):
-        raise SettingsError(f'isolated={isolated!r}: expected "keep" or "drop"')
     _check(graph)
     unions = _Unions.of(graph, _limits(smallest, len(graph), "smallest"), _limits(hole, len(graph), "hole"))
     unions.fill()
     if unions.sieve():
         unions.fill()
     code = unions.code[unions.parent]
-    if isolated == "drop":
-        code[unions.isolated()[unions.parent]] = 0
     return code
 
 
@@ -207,9 +201,3 @@ class _Unions:
         )  # fmt: skip
         flatten(self.parent)
         return True
-
-    def isolated(self) -> NDArray[np.bool_]:
-        """(R,) whether a root is too small and has no neighbour."""
-        offsets, _, _ = self.neighbours(self.roots(), 1)
-        alone: NDArray[np.bool_] = np.diff(offsets) == 0
-        return alone & (self.pixels < self.smallest)

@@ -124,19 +124,10 @@ class Obstacles:
         cols = np.arange(box.col // cls.TILE, (box.stop_col - 1) // cls.TILE + 1)
         return np.stack(np.meshgrid(rows, cols, indexing="ij"), axis=-1).reshape(-1, 2)
 
-    @classmethod
-    def corners_of(cls, tile: tuple[int, int]) -> Box:
-        """The corners of one tile."""
-        return Box(tile[0] * cls.TILE, tile[1] * cls.TILE, cls.TILE, cls.TILE)
-
     @property
     def tiles(self) -> Int64:
         """(T, 2) the tiles that are there, row by row."""
         return np.argwhere(self._directory >= 0) + self._origin
-
-    @property
-    def nbytes(self) -> int:
-        return int(self._words.nbytes + self._directory.nbytes)
 
     def allocate(self, tiles: NDArray[np.integer[Any]]) -> None:
         """Makes ``tiles`` (T, 2) be there, empty; those that are there already stay as they are."""

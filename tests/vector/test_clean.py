@@ -259,9 +259,6 @@ def test_nothing_small_is_left_but_what_has_no_neighbour(labels, smallest, hole,
     alone = np.isin(np.arange(len(graph)), graph.pairs[graph.lengths > 0], invert=True)
     assert (alone | (graph.pixels >= smallest)).all()
     assert np.array_equal(cleaned(result, smallest, hole, connectivity), result)
-    dropped = cleaned(labels, smallest, hole, connectivity, isolated="drop")
-    gone = np.append(alone & (graph.pixels < smallest), False)[graph_of(result, connectivity)[1]]
-    assert np.array_equal(dropped, np.where(gone, 0, result))
 
 
 @given(RASTERS, LIMIT, LIMIT, CONNECTIVITY, st.randoms(use_true_random=False))
@@ -356,7 +353,6 @@ def test_no_data_is_no_neighbour():
     assert np.array_equal(cleaned(labels, 3), raster("00000 01100 00000 11111"))
     lone = raster("00000 02000 00000 11111")
     assert np.array_equal(cleaned(lone, 3), lone)
-    assert np.array_equal(cleaned(lone, 3, isolated="drop"), raster("00000 00000 00000 11111"))
 
 
 def test_a_minimum_beyond_the_scene_leaves_one_class_per_part():
@@ -510,8 +506,6 @@ def test_limits_are_looked_at():
             clean(graph, wrong)
     with pytest.raises(InputError, match="hole has shape"):
         clean(graph, 1, [1.0, 1.0, 1.0])
-    with pytest.raises(SettingsError, match="keep"):
-        clean(graph, 1, isolated="burn")
 
 
 def test_arguments_are_not_changed():
