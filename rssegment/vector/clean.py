@@ -92,8 +92,7 @@ def clean(
     unions.fill()
     if unions.sieve():
         unions.fill()
-    code = unions.code[unions.parent]
-    return code
+    return unions.code[unions.parent]
 
 
 def _limits(value: ArrayLike | None, regions: int, name: str) -> NDArray[np.float64]:
