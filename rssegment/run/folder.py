@@ -10,12 +10,13 @@ from pathlib import Path
 from rssegment.errors import OutputError
 from rssegment.run.planning import Plan
 from rssegment.run.products import Result, read_result
-from rssegment.run.store import Store, read_json
-from rssegment.write.atomic import storage_errors, write_bytes
+from rssegment.run.store import RESUME, Store, read_json
+from rssegment.write.atomic import hinted, storage_errors, write_bytes
 
 __all__ = ["prepare", "remarks"]
 
 
+@hinted(RESUME)
 def prepare(plan: Plan, overwrite: bool, resume: bool) -> tuple[Plan, Result | None]:
     """Makes the output folder ready for ``plan``.
 
@@ -141,3 +142,5 @@ def _sweep(plan: Plan) -> None:
         for leftover in plan.out.glob(f".{path.name}.*"):
             if leftover.is_dir():
                 shutil.rmtree(leftover, ignore_errors=True)
+            else:
+                leftover.unlink(missing_ok=True)

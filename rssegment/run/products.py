@@ -24,8 +24,8 @@ from rssegment.run.polygons import ClassMap, make_polygons
 from rssegment.run.progress import Progress
 from rssegment.run.regions import pixel_size
 from rssegment.run.side_by_side import on_cluster, threads
-from rssegment.run.store import BlockResult, PartBlocks, Store, read_json
-from rssegment.write.atomic import staged, write_bytes
+from rssegment.run.store import RESUME, BlockResult, PartBlocks, Store, read_json
+from rssegment.write.atomic import hinted, staged, write_bytes
 from rssegment.write.geojson import write_geojson
 from rssegment.write.rasters import confidence_kind, write_cog, write_vrt
 
@@ -95,6 +95,7 @@ class Work:
         empty = sorted(block for block, result in results if result.status == "empty")
         return cls(tuple(done), tuple(empty), tuple(sorted(failed, key=lambda each: each[0])))
 
+    @hinted(RESUME)
     def write_vrts(self, plan: Plan) -> tuple[Path, Path]:
         """Writes ``labels.vrt`` and ``confidence.vrt`` over the parts there are, into the work folder."""
         store = Store.of(plan)
@@ -117,6 +118,7 @@ class Products:
     client: Client | None = None
 
 
+@hinted(RESUME)
 def write_products(products: Products, progress: Progress | None = None) -> Result:
     """Makes the final rasters, polygons and ``run.json``, each whole or not at all; ``run.json`` comes last.
 
@@ -161,7 +163,11 @@ def _write_polygons(products: Products, progress: Progress | None) -> dict[str, 
         PartBlocks(Store.of(plan), plan.blocks, frozenset(lost)), plan.blocks, plan.geobox, plan.taxonomy
     )
     paths: dict[str, Path] = {name: plan.products[name] for name in plan.settings.formats}
-    with threads(plan.resources.block**2) if products.client is None else nullcontext(on_cluster(products.client)) as each:
+    with (
+        threads(plan.resources.block**2)
+        if products.client is None
+        else nullcontext(on_cluster(products.client)) as each
+    ):
         return make_polygons(job, plan.settings, plan.parts, paths, each, progress=progress, traced=True)
 
 

@@ -14,10 +14,13 @@ from rssegment.grid import Block, BlockGrid, Box
 from rssegment.run.planning import Plan
 from rssegment.run.traces import LabelBlock, Traces
 from rssegment.vector import Piece
-from rssegment.write.atomic import storage_errors, write_bytes
+from rssegment.write.atomic import hinted, storage_errors, write_bytes
 from rssegment.write.rasters import confidence_kind, read_part, write_part
 
-__all__ = ["BlockResult", "PartBlocks", "Store"]
+__all__ = ["RESUME", "BlockResult", "PartBlocks", "Store"]
+
+RESUME = "; what is done is kept: go on with --resume"
+"""What segment says to whoever has made room on a full disk."""
 
 
 @dataclass(frozen=True)
@@ -68,6 +71,7 @@ class Store:
                 (self.folder / name).mkdir(parents=True, exist_ok=True)
         self.traces.create()
 
+    @hinted(RESUME)
     def save(self, plan: Plan, block: Block, pixels: LabelBlock, piece: Piece) -> dict[str, tuple[int, int]]:
         """Writes the parts of ``block``, each whole or not at all; returns their sizes and checksums."""
         part = plan.geobox[block.core.slices]
@@ -80,6 +84,7 @@ class Store:
         self.traces.save((0, *block.index), piece)
         return {path.parent.name: _checksum(path) for path in self._parts(block) if path.is_file()}
 
+    @hinted(RESUME)
     def finish(self, block: Block, result: BlockResult) -> None:
         """Marks ``block`` as done: from here on a resumed run passes over it."""
         write_bytes(self.marker(block), json.dumps(asdict(result)).encode())

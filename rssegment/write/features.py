@@ -18,7 +18,18 @@ if TYPE_CHECKING:
 
     from rssegment.write.lonlat import Coordinates
 
-__all__ = ["REGION_SCHEMA", "Chunk", "Features", "Kind", "Layer", "Rings", "Schema", "chunks_of", "inferred"]
+__all__ = [
+    "REGION_SCHEMA",
+    "Chunk",
+    "Features",
+    "Kind",
+    "Layer",
+    "Rings",
+    "Schema",
+    "chunks_of",
+    "inferred",
+    "region_schema",
+]
 
 Float = NDArray[np.float64]
 Int64 = NDArray[np.int64]
@@ -45,6 +56,14 @@ REGION_SCHEMA: Schema = {
     "touches_edge": "bool",
 }
 """The columns of a layer of regions."""
+
+
+def region_schema(codes: NDArray[np.integer[Any]] | None = None) -> Schema:
+    """The columns of a layer of regions of these ``codes`` (any shape): 64 bits a code where one needs them."""
+    limit = np.iinfo(np.int32)
+    if codes is None or not codes.size or (limit.min <= codes.min() and codes.max() <= limit.max):
+        return REGION_SCHEMA
+    return {**REGION_SCHEMA, "code": "int64"}
 
 
 @dataclass(frozen=True, eq=False)

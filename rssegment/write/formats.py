@@ -10,7 +10,7 @@ from typing import Literal
 
 from rssegment.errors import OutputError
 
-__all__ = ["FORMATS", "Format", "format_of"]
+__all__ = ["FORMATS", "Format", "check_format", "format_of"]
 
 
 @dataclass(frozen=True)
@@ -19,7 +19,9 @@ class Format:
 
     ``suffixes`` of its files, the usual one first; ``place``: whether coordinates are in the scene's own CRS, or in the
     one that the format wants; ``driver``: GDAL's name where GDAL writes it; ``companions``: suffixes of the files
-    that belong to it. ``limits``: what a user must know before choosing it.
+    that belong to it. ``strays``: names, as :func:`~rssegment.write.leftovers.remove_strays` takes them, of what other
+    programs keep beside such a file, and would take for a new file's own. ``limits``: what a user must know before
+    choosing it.
     """
 
     name: str
@@ -29,6 +31,18 @@ class Format:
     limits: str
     driver: str | None = None
     companions: tuple[str, ...] = ()
+    strays: tuple[str, ...] = ()
+
+
+_DATABASE = tuple("{name}" + end for end in ("-wal", "-shm", "-journal"))
+# indexes of GDAL, MapServer and ArcGIS; metadata that hold an extent and counts; QGIS 2 on the CRS
+_SHAPE_STRAYS = tuple(
+    "{stem}" + end
+    for end in (
+        *(".qix", ".sbn", ".sbx", ".fbn", ".fbx", ".ain", ".aih", ".idm", ".ind", ".*.atx", ".ixs", ".mxs"),
+        *(".shp.xml", ".qpj"),
+    )
+)
 
 
 _ALL = (
@@ -68,6 +82,7 @@ _ALL = (
         "native",
         "a geometry of more than 1 GB can't be stored",
         driver="GPKG",
+        strays=_DATABASE,
     ),
     Format(
         "pmtiles",
@@ -84,9 +99,11 @@ _ALL = (
         "ESRI Shapefile",
         (".shp",),
         "native",
-        "field names of 10 letters (long ones are shortened), text of 254 bytes, 2 GB a file, no null truth values",
+        "field names of 10 letters (long ones are shortened), text of 254 bytes, 2 GB a file, "
+        "whole numbers of 18 digits, no null truth values",
         driver="ESRI Shapefile",
         companions=(".shx", ".dbf", ".prj", ".cpg"),
+        strays=_SHAPE_STRAYS,
     ),
 )
 
@@ -109,3 +126,19 @@ def format_of(path: str | Path) -> str:
     if name is None:
         raise OutputError(f"{path} has the suffix {suffix!r}; expected one of {', '.join(_BY_SUFFIX)}")
     return name
+
+
+def check_format(name: str, crs: str | None) -> None:
+    """Refuses a format that can't hold features in ``crs``, before anything is done.
+
+    Raises
+    ------
+    OutputError
+        There is no such format, or it needs a CRS and there is none.
+    """
+    if name not in FORMATS:
+        raise OutputError(f"there is no vector format {name!r}; expected some of {', '.join(FORMATS)}")
+    if crs is None and FORMATS[name].place == "Web Mercator":
+        raise OutputError(
+            f"{FORMATS[name].title} need a place on a web map, and the raster has no CRS; choose another format"
+        )

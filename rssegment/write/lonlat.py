@@ -10,14 +10,20 @@ import numpy as np
 import shapely
 from numpy.typing import NDArray
 from pyproj import CRS
+from pyproj.enums import TransformDirection
 
-from rssegment.geodesy import LonLatRings, to_lonlat
+from rssegment.errors import InputError
+from rssegment.geodesy import LonLatRings, to_lonlat, transformer
 from rssegment.write.features import Rings
 
 __all__ = ["Coordinates", "decimals_for", "lonlat_coordinates", "plain_coordinates"]
 
+Float = NDArray[np.float64]
 Int64 = NDArray[np.int64]
 PLAIN_DECIMALS = 3
+_POLE = 89.999  # degrees, from where longitude means little
+_FAR = 10_000.0  # CRS units; datum shifts, there and back, differ by less
+_STICKS_OUT = 3  # px
 
 
 @dataclass(frozen=True, eq=False)
@@ -50,6 +56,11 @@ def lonlat_coordinates(shape: Rings, crs: str, pixel: float) -> Coordinates:
     """Longitude and latitude of oriented rings in ``crs``, whose pixels have sides of ``pixel`` CRS units.
 
     Every vertex goes where it would go in any other polygon, so neighbours keep sharing their vertices.
+
+    Raises
+    ------
+    InputError
+        A point is outside what ``crs`` can express, or a polygon can't be cut at the antimeridian.
     """
     decimals = decimals_for(crs, pixel)
     unit = 10**decimals
@@ -59,6 +70,7 @@ def lonlat_coordinates(shape: Rings, crs: str, pixel: float) -> Coordinates:
     points = np.empty((rings.lon.size, 2), np.int64)
     points[:, 0], points[:, 1] = np.rint(rings.lon * unit), np.rint(rings.lat * unit)
     across = _shift_into_range(points, rings, 180 * unit)
+    _check_there(rings, across, crs, pixel)
     ring_owner = np.repeat(np.arange(owner.size), np.diff(part_offsets))
     cut = np.unique(ring_owner[across])
     if not cut.size:
@@ -68,7 +80,10 @@ def lonlat_coordinates(shape: Rings, crs: str, pixel: float) -> Coordinates:
     for part in cut:
         span = range(part_offsets[part], part_offsets[part + 1])
         own = [points[rings.offsets[ring] : rings.offsets[ring + 1]] for ring in span]
-        split = _split(own, rings.winding[span.start : span.stop], 180 * unit)
+        try:
+            split = _split(own, rings.winding[span.start : span.stop], 180 * unit)
+        except shapely.errors.GEOSException as error:
+            raise _torn(rings.xy[rings.offsets[span.start]], crs) from error
         pieces += split
         piece_owner += [owner[part]] * len(split)
     kept = shapely.from_ragged_array(
@@ -78,6 +93,54 @@ def lonlat_coordinates(shape: Rings, crs: str, pixel: float) -> Coordinates:
     owners = np.concatenate([owner[whole], np.array(piece_owner, np.int64)])
     order = np.argsort(owners, kind="stable")
     return _gathered(everything[order], owners[order], len(shape), decimals)
+
+
+def _check_there(rings: LonLatRings, across: NDArray[np.bool_], crs: str, pixel: float) -> None:
+    """Refuses places that are not where their longitude and latitude are: there, the map lies over itself.
+
+    Looks at the first point of each ring, and at all of those that go ``across`` the antimeridian (R,), as all do that
+    leave the map. Pixels on the map's edge may stick out of it, and maps that go on round the Earth, cylinders, may be
+    left.
+    """
+    if CRS.from_user_input(crs).is_geographic:
+        return
+    looked = np.repeat(across, np.diff(rings.offsets))
+    looked[rings.offsets[:-1]] = True
+    xy = rings.xy[looked & (np.abs(rings.lat) < _POLE)]
+    off = _displaced(xy, crs)
+    length = np.hypot(*off.T)
+    lost = ~(length <= max(pixel, _FAR))
+    if lost.any():
+        xy, inwards = xy[lost], off[lost] / length[lost, None]
+        length = np.hypot(*_displaced(xy + _STICKS_OUT * pixel * inwards, crs).T)
+        lost = ~(length <= max(pixel, _FAR))
+    if lost.any():
+        raise _torn(xy[np.argmax(lost)], crs)
+
+
+def _displaced(xy: Float, crs: str) -> Float:
+    """(N, 2) way from each place to where its longitude and latitude are; whole turns round a cylinder are none."""
+    there = transformer(crs)
+    lon, lat = there.transform(xy[:, 0], xy[:, 1])
+    x, y = there.transform(lon, lat, direction=TransformDirection.INVERSE)
+    ends, _ = there.transform([-180.0, 180.0], [0.0, 0.0], direction=TransformDirection.INVERSE)
+    turn = abs(ends[1] - ends[0])
+    off = np.column_stack([x, y]) - xy
+    if np.isfinite(turn) and turn > 0:
+        with np.errstate(invalid="ignore"):  # off the map altogether
+            near = np.abs(off[:, 0] - turn * np.round(off[:, 0] / turn)) <= _FAR
+        off[near, 0] = 0
+    return off
+
+
+def _torn(place: Float, crs: str) -> InputError:
+    name = CRS.from_user_input(crs).name
+    whose = "its CRS" if name == "unknown" else name
+    return InputError(
+        f"the region at x {place[0]:g}, y {place[1]:g} lies outside the map that {whose} makes of the "
+        "Earth, or goes over its edge, so it has no longitude and latitude; make such pixels no data, cut the "
+        "raster as by gdalwarp -te, or write a format with coordinates of its own CRS, as gpkg or parquet"
+    )
 
 
 def _gathered(parts: NDArray[np.object_], owner: Int64, n: int, decimals: int) -> Coordinates:

@@ -42,10 +42,8 @@ def write_pmtiles(path: Path, chunks: Iterator[Chunk], schema: Schema, layer: La
     OutputError
         The layer has no CRS, so its features have no place on a web map.
     """
-    if layer.crs is None:
-        raise OutputError(
-            f"can't write {path}: the scene has no CRS, and PMTiles are for web maps; choose another format"
-        )
+    if layer.crs is None:  # as check_format says beforehand
+        raise OutputError("vector tiles need a place on a web map, and the layer has no CRS")
     least, greatest = zooms(layer.crs, layer.pixel, layer.side)
     full = arrow_schema(schema).append(GEOMETRY)
     count = 0

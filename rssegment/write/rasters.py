@@ -159,9 +159,9 @@ def _storage_error(path: Path, error: Exception) -> StorageError:
     )
     if _FULL.search(str(error)) or 0 <= free < 1 << 20:
         return StorageError(
-            f"no space left while writing {path}: free some space, then run again with --resume"
+            f"no space left while writing {path}: free some space on its disk, then run again"
         )
-    return StorageError(f"could not write {path}: {error}; run again with --resume")
+    return StorageError(f"could not write {path}: {error}; run again")
 
 
 def _source(part: Path, box: Box, folder: Path, kind: RasterKind) -> str:

@@ -25,6 +25,7 @@ FIELDS = {
 
 LARGEST_FILE = (1 << 31) - 1  # bytes that all readers can follow
 _LONGEST_NAME, _LONGEST_TEXT = 10, 254  # bytes
+_LONGEST_NUMBER = 18  # digits and sign; readers take longer ones for decimal numbers, and lose digits
 _WIDTHS: dict[Kind, int] = {"int32": 9, "int64": 18, "float64": 24, "bool": 1, "text": 80}  # GDAL's own
 
 
@@ -36,7 +37,7 @@ def write_shapefile(
     Raises
     ------
     OutputError
-        A name or a text is too long, a truth value is null, or a file would grow beyond ``largest`` bytes.
+        A name, a text or a number is too long, a truth value is null, or a file would grow beyond ``largest`` bytes.
     """
     names = field_names(schema)
     renamed = {names[name]: kind for name, kind in schema.items()}
@@ -102,6 +103,8 @@ class _Limits:
             raise OutputError(
                 f"a Shapefile has no null truth values, and {name!r} holds one; write gpkg or parquet"
             )
+        if kind in {"int32", "int64"}:
+            self._check_numbers(name, values)
         if kind != "text":
             return
         longest = pc.max(pc.binary_length(values)).as_py() or 0
@@ -109,6 +112,16 @@ class _Limits:
             raise OutputError(
                 f"a Shapefile holds texts of {_LONGEST_TEXT} bytes, and {name!r} has one of {longest}; "
                 "shorten it, or write gpkg, flatgeobuf or parquet"
+            )
+        self._widths[name] = max(self._widths[name], longest)
+
+    def _check_numbers(self, name: str, values: pa.Array) -> None:
+        ends = [each for each in pc.min_max(values).as_py().values() if each is not None]
+        longest = max((len(str(each)) for each in ends), default=0)
+        if longest > _LONGEST_NUMBER:
+            raise OutputError(
+                f"a Shapefile holds whole numbers of {_LONGEST_NUMBER} digits, and {name!r} has {max(ends, key=abs)}; "
+                "write gpkg, flatgeobuf or parquet"
             )
         self._widths[name] = max(self._widths[name], longest)
 

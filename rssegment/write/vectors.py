@@ -8,12 +8,30 @@ from collections.abc import Callable, Iterable, Iterator, Mapping
 from itertools import chain
 from pathlib import Path
 
-from rssegment.errors import OutputError
 from rssegment.write.atomic import storage_errors
-from rssegment.write.features import REGION_SCHEMA, Chunk, Features, Layer, Rings, Schema, chunks_of
-from rssegment.write.formats import FORMATS, format_of
+from rssegment.write.features import (
+    REGION_SCHEMA,
+    Chunk,
+    Features,
+    Layer,
+    Rings,
+    Schema,
+    chunks_of,
+    region_schema,
+)
+from rssegment.write.formats import FORMATS, check_format, format_of
 
-__all__ = ["FORMATS", "REGION_SCHEMA", "Features", "Layer", "Rings", "format_of", "write_vectors"]
+__all__ = [
+    "FORMATS",
+    "REGION_SCHEMA",
+    "Features",
+    "Layer",
+    "Rings",
+    "check_format",
+    "format_of",
+    "region_schema",
+    "write_vectors",
+]
 
 Writer = Callable[[Path, Iterator[Chunk], Schema, Layer], int]
 
@@ -39,9 +57,8 @@ def write_vectors(paths: str | Path | Mapping[str, Path], features: Iterable[Fea
     """
     if not isinstance(paths, Mapping):
         paths = {format_of(paths): Path(paths)}
-    unknown = [name for name in paths if name not in FORMATS]
-    if unknown:
-        raise OutputError(f"there is no vector format {unknown[0]!r}; expected some of {', '.join(FORMATS)}")
+    for name in paths:
+        check_format(name, layer.crs)
     chunks = chunks_of(features, layer)
     first = next(chunks, None)
     schema = first.schema if first else layer.schema or {}

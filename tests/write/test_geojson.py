@@ -21,6 +21,7 @@ from numpy.typing import NDArray
 from pyproj import Geod, Transformer
 
 from rssegment.errors import InputError
+from rssegment.write import lonlat
 from rssegment.write.geojson import write_geojson
 from rssegment.write.lonlat import decimals_for
 from tests.write.rfc7946 import check, polygons_of
@@ -249,3 +250,55 @@ def test_what_cannot_be_written_is_refused() -> None:
         write_geojson(
             io.BytesIO(), [(np.array([shapely.box(1e12, 0, 2e12, 1e12)], object), {})], "EPSG:32633", 10
         )
+
+
+SINUSOIDAL = "+proj=sinu +R=6371007.181"
+
+
+@pytest.mark.parametrize("seed", range(3))
+def test_what_lies_outside_the_map_is_refused(tmp_path: Path, seed: int) -> None:
+    labels = np.random.default_rng(seed).integers(0, 3, (64, 64))
+    affine = Affine(600_000, 0, -2e7, 0, -300_000, 1e7)
+    with pytest.raises(InputError, match=r"the region at x .* lies outside the map that its CRS makes.*gpkg"):
+        write_geojson(tmp_path / "a.geojson", [squares(labels, affine)], SINUSOIDAL, 424_264)
+    whole = squares(np.ones((64, 64), int), affine)  # one region over all of it
+    with pytest.raises(InputError, match="lies outside the map"):
+        write_geojson(tmp_path / "a.geojson", [whole], SINUSOIDAL, 424_264)
+
+
+@pytest.mark.parametrize("top", [1_111_950, 6_671_703, 9_500_000])
+def test_pixels_on_the_edge_of_the_map_may_stick_out(tmp_path: Path, top: float) -> None:
+    """Land on both sides of the antimeridian, as tiles of MODIS show it."""
+    pixel, n = 926.6, 60
+    edge = np.pi * 6_371_007.181 * np.cos(top / 6_371_007.181)
+    affine = Affine(pixel, 0, -edge - n / 2 * pixel, 0, -pixel, top)
+    col, row = np.meshgrid(np.arange(n) + 0.5, np.arange(n) + 0.5)
+    x, y = affine * (col, row)
+    inside = np.abs(x) <= np.pi * 6_371_007.181 * np.cos(y / 6_371_007.181)
+    labels = np.where(inside, np.random.default_rng(0).integers(1, 4, (n, n)), 0)
+    path = tmp_path / "a.geojson"
+    polygons, columns = squares(labels, affine)
+    write_geojson(path, [(polygons, columns)], SINUSOIDAL, pixel)
+    frame = geopandas.read_file(path)
+    assert frame.is_valid.all()
+    areas = frame.to_crs("EPSG:6933").area
+    assert areas.sum() == pytest.approx(shapely.area(polygons).sum(), rel=0.02)
+    assert areas.max() == pytest.approx(shapely.area(polygons).max(), rel=0.02)
+
+
+@pytest.mark.parametrize("crs", ["EPSG:3857", "EPSG:4087"])
+def test_cylinders_go_on_beyond_their_edge(tmp_path: Path, crs: str) -> None:
+    polygons = np.array([shapely.box(20_037_508 - 1000, 0, 20_037_508 + 2000, 1000)], object)
+    path = tmp_path / "a.geojson"
+    write_geojson(path, [(polygons, {"id": np.array([1])})], crs, 50.0)
+    assert geopandas.read_file(path).to_crs(crs).area.sum() == pytest.approx(3e6, rel=1e-3)
+
+
+def test_a_polygon_that_cannot_be_cut_is_named(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def fail(*_: object) -> None:
+        raise shapely.errors.GEOSException("TopologyException: side location conflict")
+
+    monkeypatch.setattr(lonlat, "_split", fail)
+    box = shapely.box([179], 0, 181, 1)
+    with pytest.raises(InputError, match=r"the region at x 181, y 0 lies outside the map"):
+        write_geojson(tmp_path / "a.geojson", [(box, {"id": np.arange(1)})], "EPSG:4326")

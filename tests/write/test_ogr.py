@@ -5,6 +5,7 @@ from __future__ import annotations
 import gzip
 import sqlite3
 import struct
+from collections.abc import Iterator
 from itertools import pairwise
 from pathlib import Path
 from typing import Any
@@ -19,7 +20,8 @@ from pmtiles.tile import Compression, TileType
 
 from rssegment.errors import OutputError
 from rssegment.write.atomic import staged
-from rssegment.write.features import REGION_SCHEMA, Features, Layer, chunks_of
+from rssegment.write.features import REGION_SCHEMA, Features, Layer, Schema, chunks_of, region_schema
+from rssegment.write.formats import FORMATS, check_format
 from rssegment.write.pmtiles import zooms
 from rssegment.write.shapefile import FIELDS, field_names, write_shapefile
 from rssegment.write.vectors import write_vectors
@@ -204,8 +206,62 @@ def test_no_features_are_an_archive_without_tiles(tmp_path: Path) -> None:
 
 
 def test_pmtiles_need_a_crs(tmp_path: Path) -> None:
+    """Which is known before any region is made."""
+
+    def untouched() -> Iterator[Features]:
+        raise AssertionError("asked for features")
+        yield
+
     with pytest.raises(OutputError, match="no CRS"):
-        write_vectors(tmp_path / "a.pmtiles", [regions()], Layer(None))
+        write_vectors(tmp_path / "a.pmtiles", untouched(), Layer(None))
+    for name in FORMATS:
+        check_format(name, "EPSG:32633")
+        if name != "pmtiles":
+            check_format(name, None)
+    with pytest.raises(OutputError, match=r"^vector tiles .* has no CRS; choose another format$"):
+        check_format("pmtiles", None)
+    with pytest.raises(OutputError, match="no vector format 'kml'"):
+        check_format("kml", None)
+
+
+LARGEST = 2**62  # some readers give up one of the ends themselves
+
+
+@pytest.mark.parametrize("name", [name for name in FORMATS if name != "pmtiles"])
+@pytest.mark.parametrize("codes", [[2**31, 5], [-(2**31) - 1, -(10**17) + 1], [LARGEST, 1]])
+def test_codes_beyond_32_bits(tmp_path: Path, name: str, codes: list[int]) -> None:
+    values = np.array(codes)
+    schema = {"code": region_schema(values)["code"]}
+    features: Features = (shapely.box(np.arange(2), 0, np.arange(2) + 1, 1), {"code": values})
+    path = tmp_path / f"a{FORMATS[name].suffixes[0]}"
+    layer = Layer("EPSG:32633", schema=schema)
+    if name == "shp" and LARGEST in codes:
+        with pytest.raises(OutputError, match=rf"18 digits, and 'code' has -?{LARGEST}; write gpkg"):
+            write_vectors(path, [features], layer)
+        return
+    write_vectors(path, [features], layer)
+    frame = (geopandas.read_parquet if name == "parquet" else geopandas.read_file)(path)
+    assert frame["code"].dtype == np.int64
+    assert sorted(frame["code"]) == sorted(codes)
+
+
+def test_codes_of_32_bits_stay_so() -> None:
+    for codes in (None, np.empty(0, int), np.array([0, 2**31 - 1, -(2**31)])):
+        assert region_schema(codes) == REGION_SCHEMA
+    assert list(region_schema(np.array([2**31]))) == list(REGION_SCHEMA)
+    assert region_schema(np.array([2**31]))["code"] == "int64"
+
+
+def test_long_numbers_of_a_shapefile_count(tmp_path: Path) -> None:
+    path, n = tmp_path / "a.shp", 20
+    table = {"text": np.array(["x" * 254] * n, object), "number": np.full(n, -(2**31), np.int32)}
+    features: Features = (np.repeat(BOX, n), table)
+    write_vectors(path, [features], LAYER_OF_NOTHING)
+    size = path.with_suffix(".dbf").stat().st_size
+    schema: Schema = {"text": "text", "number": "int32"}
+    write_shapefile(path, chunks_of([features], LAYER_OF_NOTHING), schema, LAYER_OF_NOTHING, size)
+    with pytest.raises(OutputError, match=r"a\.dbf would grow"):
+        write_shapefile(path, chunks_of([features], LAYER_OF_NOTHING), schema, LAYER_OF_NOTHING, size - 1)
 
 
 @pytest.mark.parametrize(
