@@ -12,7 +12,7 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 
 from rssegment.errors import OutputError, RssegmentError, StorageError
-from rssegment.write.leftovers import remove_strays, sweep, temporary_prefix
+from rssegment.write.leftovers import check_not_held, remove_strays, sweep, temporary_prefix
 
 __all__ = ["hinted", "scratch", "staged", "storage_errors", "write_bytes"]
 
@@ -61,7 +61,7 @@ def staged(
             yield temporary
         return
     sweep(path)
-    remove_strays(path, ())
+    check_not_held(path)  # before the work, and again after it
     with (
         _folder(path) as folder,
         _renamed(folder, lambda text: _moved(text, folder, path)),

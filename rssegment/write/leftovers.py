@@ -17,7 +17,7 @@ import psutil
 
 from rssegment.errors import OutputError
 
-__all__ = ["remove_strays", "sweep", "temporary_prefix"]
+__all__ = ["check_not_held", "remove_strays", "sweep", "temporary_prefix"]
 
 _PATIENCE = 0.5  # s that another program may take to let a database go
 _MAGIC = b"SQLite format 3\0"
@@ -52,7 +52,7 @@ def remove_strays(path: Path, patterns: Iterable[str]) -> None:
     OutputError
         ``path`` is a database that another program holds: its journal can't be taken away.
     """
-    _let_go(path)
+    check_not_held(path)
     for pattern in patterns:
         name = pattern.format(name=glob.escape(path.name), stem=glob.escape(path.stem))
         for stray in path.parent.glob(name):
@@ -60,25 +60,18 @@ def remove_strays(path: Path, patterns: Iterable[str]) -> None:
                 stray.unlink(missing_ok=True)
 
 
-def _mark(path: Path) -> str:
-    return f".{path.name}.{_machine()}-"
+def check_not_held(path: Path) -> None:
+    """Refuses to replace ``path`` if it is an SQLite database that another program holds.
 
-
-@cache
-def _machine() -> str:
-    """Eight digits for this machine: where process numbers mean the same (containers count their own)."""
-    try:
-        space = os.readlink("/proc/self/ns/pid")
-    except OSError:
-        space = ""
-    return f"{zlib.crc32(f'{platform.node()} {space}'.encode()):08x}"
-
-
-def _let_go(path: Path) -> None:
-    """Makes sure that nobody holds the SQLite database ``path``, and that all of it is in its one file.
+    One that nobody holds is all in its one file from then on.
 
     A journal that outlives its database is applied to the next one of that name, which corrupts it:
     https://www.sqlite.org/howtocorrupt.html, section 1.4.
+
+    Raises
+    ------
+    OutputError
+        Somebody holds it.
     """
     if not _is_database(path):
         return
@@ -95,6 +88,20 @@ def _let_go(path: Path) -> None:
             raise OutputError(
                 f"can't replace {path}: another program has it open; close it there first (in QGIS, remove the layer)"
             ) from error
+
+
+def _mark(path: Path) -> str:
+    return f".{path.name}.{_machine()}-"
+
+
+@cache
+def _machine() -> str:
+    """Eight digits for this machine: where process numbers mean the same (containers count their own)."""
+    try:
+        space = os.readlink("/proc/self/ns/pid")
+    except OSError:
+        space = ""
+    return f"{zlib.crc32(f'{platform.node()} {space}'.encode()):08x}"
 
 
 def _is_database(path: Path) -> bool:
