@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import signal
 import sys
 from pathlib import Path
@@ -51,6 +52,15 @@ Method = Annotated[
 Smooth = Annotated[int | None, typer.Option(help="Rounds of corner cutting, 0 to 3.")]
 Levels = Annotated[
     str | None, typer.Option(help="Levels of the taxonomy, a layer of polygons each: '1,2' or 'all'.")
+]
+
+Square = Annotated[
+    str | None,
+    typer.Option(help="Classes whose outlines get right angles: 'building' or '1,7'.", metavar="CLASSES"),
+]
+SquareLimit = Annotated[
+    str | None,
+    typer.Option(help="How far these may move: 0.8 (metres), 4px (default).", metavar="LENGTH"),
 ]
 
 
@@ -125,6 +135,8 @@ def segment(
     method: Method = None,
     smooth: Smooth = None,
     levels: Levels = None,
+    square: Square = None,
+    square_limit: SquareLimit = None,
     formats: Annotated[
         list[str] | None,
         typer.Option(
@@ -156,6 +168,8 @@ def segment(
         "workers": workers and _count(workers),
         "memory": memory and _bytes(memory),
         **_polygon_choices(connectivity, min_area, fill_holes, simplify, method, smooth, levels),
+        "square": square and _names(square),
+        "square_limit": square_limit,
     }
     scene_given = {
         "bands": bands and tuple(_band(name) for name in bands.split(",")),
@@ -204,6 +218,8 @@ def vectorize(
     method: Method = None,
     smooth: Smooth = None,
     levels: Levels = None,
+    square: Square = None,
+    square_limit: SquareLimit = None,
     nodata: Nodata = None,
     block: Annotated[int, typer.Option(help="Side of a block, px; never changes the result.", min=16)] = 2048,
     scheduler: Annotated[
@@ -216,6 +232,7 @@ def vectorize(
 ) -> None:
     """Turn any label raster into polygons, in one format or several at once."""
     choices = _polygon_choices(connectivity, min_area, fill_holes, simplify, method, smooth, levels)
+    choices |= {"square": square and _names(square), "square_limit": square_limit}
     with reporter(quiet or as_json) as report:
         result = rs.vectorize(
             labels,
@@ -365,6 +382,12 @@ def _number(text: str, option: str) -> int:
 def _band(text: str) -> int | str:
     name = text.strip()
     return int(name) if name.isdecimal() else name
+
+
+def _names(text: str) -> tuple[int | str, ...]:
+    """Classes by code or name; names may have commas of their own only in a file of settings."""
+    names = (name.strip() for name in text.split(","))
+    return tuple(int(name) if re.fullmatch("[+-]?[0-9]+", name) else name for name in names)
 
 
 def _bytes(text: str) -> int:

@@ -27,7 +27,17 @@ from rssegment.write.vectors import FORMATS
 
 __all__ = ["Plan", "facts_of", "make_plan"]
 
-POLYGONS = ("connectivity", "min_area", "fill_holes", "simplify", "method", "smooth", "levels")
+POLYGONS = (
+    "connectivity",
+    "min_area",
+    "fill_holes",
+    "simplify",
+    "method",
+    "smooth",
+    "levels",
+    "square",
+    "square_limit",
+)
 
 
 @dataclass(frozen=True)
@@ -289,7 +299,7 @@ def facts_of(scene: Scene, options: SceneOptions) -> SceneFacts:
 
 def _told(value: Any) -> str:
     """A setting as a user would write it."""
-    if isinstance(value, list) and len(value) == 2 and isinstance(value[1], str):
+    if isinstance(value, list) and len(value) == 2 and isinstance(value[0], float):
         return f"{value[0]:g} {value[1]}"
     return ", ".join(map(str, value)) if isinstance(value, list) else str(value)
 

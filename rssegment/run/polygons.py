@@ -19,7 +19,7 @@ from rssegment.grid import BlockGrid
 from rssegment.run.progress import Progress
 from rssegment.run.regions import RegionOutput, write_regions
 from rssegment.run.side_by_side import Each
-from rssegment.run.traces import ClassTree, Source, Traces, limits_of, traces_of
+from rssegment.run.traces import ClassTree, Source, Traces, limits_of, release_knots, traces_of
 from rssegment.vector.adjacency import Limits, cleaned, finest_codes
 from rssegment.vector.trace import recoded
 from rssegment.vector.tree import Node
@@ -59,12 +59,14 @@ def make_polygons(
     borders, not with the scene.
     """
     limits = limits_of(options, job.geobox)
-    traces = traces_of(folder, job.grid, job.geobox, job.classes, options, raw=options.cleans)
+    traces = traces_of(
+        folder, job.grid, job.geobox, job.classes, options, raw=options.cleans, values=job.values
+    )
     if not traced:
         _trace(traces, each, progress, "trace", partial(_trace_one, traces, job.source))
     _knit(traces, each)
     if options.cleans:
-        final = traces_of(folder, job.grid, job.geobox, job.classes, options, raw=False)
+        final = traces_of(folder, job.grid, job.geobox, job.classes, options, raw=False, values=job.values)
         _recode(traces, limits)
         _trace(final, each, progress, "clean", partial(_trace_cleaned, final, traces, job.source))
         _knit(final, each)
@@ -72,6 +74,9 @@ def make_polygons(
     if traces.how is not None:
         traces.count()
         _follow(each(traces.outline, traces.nodes), traces, progress, "simplify")
+    if traces.squaring is not None:
+        _follow(each(traces.square, traces.nodes), traces, progress, "square")
+        release_knots()
     coverage = traces.coverage(simplified=True)
     if job.nothing is not None and not coverage.counts(0).any():
         raise job.nothing

@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
-from functools import cached_property, partial
+from functools import cached_property, lru_cache, partial
 from itertools import chain
 from pathlib import Path
 from typing import Protocol
@@ -16,9 +16,9 @@ from odc.geo.geobox import GeoBox
 from pyproj import CRS
 
 from rssegment.config import Area, Length, PolygonOptions
-from rssegment.errors import SettingsError
+from rssegment.errors import SettingsError, TaxonomyError
 from rssegment.grid import BlockGrid, Box, ground_resolution
-from rssegment.taxonomy import Node
+from rssegment.taxonomy import Node, Taxonomy
 from rssegment.vector import (
     Chains,
     Coverage,
@@ -36,10 +36,20 @@ from rssegment.vector import (
 from rssegment.vector.adjacency import Limits
 from rssegment.vector.ground import pixel_area
 from rssegment.vector.simplify import MAX_TOLERANCE
+from rssegment.vector.squaring import SCALE, Candidates, Outlined, Squaring, candidates_of, squared
 from rssegment.vector.tree import Node as Place
 from rssegment.write.atomic import staged, storage_errors
 
-__all__ = ["ClassTree", "LabelBlock", "Source", "Traces", "check_polygons", "limits_of", "traces_of"]
+__all__ = [
+    "ClassTree",
+    "LabelBlock",
+    "Source",
+    "Traces",
+    "check_polygons",
+    "limits_of",
+    "release_knots",
+    "traces_of",
+]
 
 
 class ClassTree(Protocol):
@@ -73,7 +83,8 @@ LevelCodes = Sequence[tuple[int | None, NDArray[np.uint16] | None]]
 class Traces:
     """Where the pieces lie and what decides them; a small value that is sent to workers.
 
-    ``layers`` are the sets of regions wanted, over ``partitions``; chains are simplified as ``how`` says.
+    ``layers`` are the sets of regions wanted, over ``partitions``; chains are simplified as ``how`` says, and then
+    squared as ``squaring`` says.
     """
 
     folder: Path
@@ -82,13 +93,12 @@ class Traces:
     partitions: tuple[Partition, ...]
     layers: tuple[Layer, ...]
     how: Simplification | None = None
+    squaring: Squaring | None = None
 
     @classmethod
-    def of(
-        cls, folder: Path, grid: BlockGrid, codes: LevelCodes, connectivity: int, how: Simplification | None
-    ) -> Traces:
+    def of(cls, folder: Path, grid: BlockGrid, codes: LevelCodes, connectivity: int) -> Traces:
         partitions, layers = layers_of(codes, connectivity)
-        return cls(folder, grid.shape, grid.block, partitions, layers, how)
+        return cls(folder, grid.shape, grid.block, partitions, layers)
 
     @cached_property
     def tree(self) -> Tree:
@@ -135,9 +145,28 @@ class Traces:
         if self.how is None:
             return
         piece, pixels = Piece.load(self.path(node)), np.load(self._pixels(node))
-        chains = outlined(piece, pixels, partial(self._corners, node), self.how, Box.of(self.shape))
+        angular, scale = None, 1
+        if self.squaring is not None:
+            candidates = candidates_of(piece, self.squaring)
+            angular, scale = candidates.rows, SCALE
+            with staged(self._candidates(node), durable=False) as temporary:
+                candidates.save(temporary)
+        near, scene = partial(self._corners, node), Box.of(self.shape)
+        chains = outlined(piece, pixels, near, self.how, scene, angular=angular, scale=scale)
         with staged(self._outlines(node), durable=False) as temporary:
             chains.save(temporary)
+
+    def square(self, node: Place) -> None:
+        """Writes the chains of a piece with right angles, where it has such, once all outlines are written."""
+        self._squared(node).unlink(missing_ok=True)  # of an earlier attempt, when more blocks were missing
+        if self.squaring is None or not len(Candidates.load(self._candidates(node))):
+            return
+        chains = squared(
+            self._outlined(node), partial(self._others, node), self.squaring, Box.of(self.shape), self.block
+        )
+        if chains is not None:
+            with staged(self._squared(node), durable=False) as temporary:
+                chains.save(temporary)
 
     def count(self) -> None:
         """Leaves beside each piece how many pixels its parts have in the whole scene."""
@@ -158,7 +187,10 @@ class Traces:
     def load_outlined(self, node: Place, chains: bool) -> Piece:
         """A piece with its simplified chains, or without any."""
         piece = Piece.load(self.path(node), chains=False)
-        return replace(piece, chains=Chains.load(self._outlines(node))) if chains else piece
+        if not chains:
+            return piece
+        changed = self.squaring is not None and self._squared(node).exists()
+        return replace(piece, chains=Chains.load((self._squared if changed else self._outlines)(node)))
 
     def coverage(self, *, simplified: bool = False) -> Coverage:
         """The regions, once everything is knit; ``simplified``, once all outlines are written."""
@@ -170,29 +202,75 @@ class Traces:
         for each in (node, *self.tree.below(node, wanted)):
             yield Piece.load_corners(self.path(each))
 
+    def _others(self, node: Place, wanted: Callable[[Box], bool]) -> Iterator[Outlined]:
+        """What all pieces but one left whose boxes are wanted."""
+        for each in (self.tree.root, *self.tree.below(self.tree.root, wanted)):
+            if each != node:
+                yield self._outlined(each)
+
+    def _outlined(self, node: Place) -> Outlined:
+        """What a piece left before any was squared; knots, which go round many blocks, are kept for a while."""
+        paths = self._outlines(node), self._candidates(node)
+        if node[0] == 0:
+            return _load_outlined(*paths)
+        return _load_knot(*paths, *(path.stat().st_mtime_ns for path in paths))
+
     def _pixels(self, node: Place) -> Path:
         return self.path(node).with_suffix(".pixels.npy")
 
     def _outlines(self, node: Place) -> Path:
         return self.path(node).with_suffix(".outlines.npz")
 
+    def _candidates(self, node: Place) -> Path:
+        return self.path(node).with_suffix(".candidates.npz")
+
+    def _squared(self, node: Place) -> Path:
+        return self.path(node).with_suffix(".squared.npz")
+
+
+def release_knots() -> None:
+    """Lets go of what was kept for a while."""
+    _load_knot.cache_clear()
+
+
+def _load_outlined(outlines: Path, candidates: Path) -> Outlined:
+    return Outlined(Chains.load(outlines), Candidates.load(candidates))
+
+
+@lru_cache(maxsize=8)
+def _load_knot(outlines: Path, candidates: Path, *_times: int) -> Outlined:
+    return _load_outlined(outlines, candidates)
+
 
 def traces_of(
-    folder: Path, grid: BlockGrid, geobox: GeoBox, classes: ClassTree, options: PolygonOptions, *, raw: bool
+    folder: Path,
+    grid: BlockGrid,
+    geobox: GeoBox,
+    classes: ClassTree,
+    options: PolygonOptions,
+    *,
+    raw: bool,
+    values: NDArray[np.int64] | None = None,
 ) -> Traces:
     """The pieces that ``options`` ask for; ``raw`` are those that are to be cleaned first.
+
+    ``values`` (n,): the class of each label where they differ.
 
     Raises
     ------
     SettingsError
-        Levels or a tolerance that can't be had.
+        Levels, a tolerance or classes that can't be had.
     """
     lookup = getattr(classes, "ancestor_lookup", None)
     depth = max(node.level for node in classes.nodes)
     codes, how = level_codes(options, depth, lookup), simplification(options, geobox)
     if raw:
-        return Traces.of(folder / "raw", grid, [(None, None)], options.connectivity, None)
-    return Traces.of(folder / "trace", grid, codes, options.connectivity, how)
+        return Traces.of(folder / "raw", grid, [(None, None)], options.connectivity)
+    square = squaring(options, geobox, classes, values)
+    if square is not None:
+        how = how or Simplification(0.0)
+    traces = Traces.of(folder / "trace", grid, codes, options.connectivity)
+    return replace(traces, how=how, squaring=square)
 
 
 def level_codes(
@@ -223,7 +301,9 @@ def check_polygons(geobox: GeoBox, classes: ClassTree, options: PolygonOptions) 
     SettingsError
         Levels without a taxonomy or beyond it; metres on a grid without CRS.
     """
-    traces_of(Path(), BlockGrid((1, 1), 1), geobox, classes, options, raw=False)
+    traces = traces_of(Path(), BlockGrid((1, 1), 1), geobox, classes, options, raw=False)
+    if traces.squaring is not None:
+        traces.squaring.check_range(Box.of((int(geobox.shape[0]), int(geobox.shape[1]))))
     limits_of(options, geobox)
     if geobox.crs is not None and geobox.crs.geographic and _turns(geobox) > 1 + 1e-6:
         raise SettingsError(
@@ -283,12 +363,48 @@ def simplification(options: PolygonOptions, geobox: GeoBox) -> Simplification | 
     return Simplification(tolerance, options.method, options.smooth)
 
 
+def squaring(
+    options: PolygonOptions, geobox: GeoBox, classes: ClassTree, values: NDArray[np.int64] | None
+) -> Squaring | None:
+    """Which labels have outlines to be squared, and how far they may move; None if none are.
+
+    Raises
+    ------
+    SettingsError
+        There is no such class, or the limit is out of its range or in metres on a grid without CRS.
+    """
+    if options.square is None:
+        return None
+    codes = sorted({code for key in options.square for code in _codes_of(key, classes)})
+    if values is not None:  # 0 is no data, whatever the class of that number
+        codes = (1 + np.flatnonzero(np.isin(values[1:], codes))).tolist()
+    return Squaring(tuple(codes), _pixels(options.square_limit, geobox))
+
+
+def _codes_of(key: int | str, classes: ClassTree) -> list[int]:
+    """The codes that a class stands for: its own, and those of all under it."""
+    if isinstance(classes, Taxonomy):
+        try:
+            path = classes.node(key).path
+        except TaxonomyError as error:
+            raise SettingsError(f"square names {key!r}: {error}") from error
+        return [node.code for node in classes.nodes if node.path[: len(path)] == path]
+    if isinstance(key, int):  # one that isn't there has no outlines
+        return [key]
+    codes = [node.code for node in classes.nodes if node.name == key]
+    if not codes:
+        raise SettingsError(
+            f"square names {key!r}, which is no class of the raster; give its code, or the classes by --taxonomy"
+        )
+    return codes
+
+
 def _pixels(length: Length, geobox: GeoBox) -> float:
     if length.unit == "px":
         return length.value
     if geobox.crs is None:
         raise SettingsError(
-            f"a tolerance of {length.value:g} m needs a CRS of the Earth, which the raster lacks; "
+            f"a length of {length.value:g} m needs a CRS of the Earth, which the raster lacks; "
             "give it in pixels, as 1.5px"
         )
     return length.value / math.sqrt(math.prod(ground_resolution(geobox)))

@@ -7,7 +7,7 @@ complete, and what is still loose: groups that reach the piece's border and chai
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass, field, fields
+from dataclasses import dataclass, field, fields, replace
 from pathlib import Path
 from typing import Any, Self, cast
 from zipfile import BadZipFile
@@ -18,7 +18,18 @@ from numpy.typing import NDArray
 from rssegment.errors import ReadError
 from rssegment.grid import Box
 
-__all__ = ["Chains", "Partition", "Piece", "Table", "keys_of", "places_of", "ragged", "within"]
+__all__ = [
+    "UNREADABLE",
+    "Chains",
+    "Partition",
+    "Piece",
+    "Table",
+    "keys_of",
+    "places_of",
+    "ragged",
+    "unreadable",
+    "within",
+]
 
 Int32 = NDArray[np.int32]
 Int64 = NDArray[np.int64]
@@ -162,8 +173,8 @@ class Chains:
         try:
             with np.load(path, allow_pickle=False) as file:
                 return cls(**{part: file[part] for part in _CHAINS}, scale=int(file["scale"]))
-        except _UNREADABLE as error:
-            raise _unreadable(path, error) from error
+        except UNREADABLE as error:
+            raise unreadable(path, error) from error
 
     def take(self, rows: NDArray[np.integer[Any]]) -> Chains:
         """The chains at ``rows``, with the nodes they use."""
@@ -173,6 +184,22 @@ class Chains:
         ends[:, [0, 2]] = at.reshape(-1, 2) - (used[0] < 0 if used.size else 0)  # -1 stays: it comes first
         nodes = self.nodes[used[used >= 0]]
         return Chains(nodes, ends, self.sides[rows], offsets, self.vertices[index], self.scale)
+
+    def scaled(self, scale: int) -> Chains:
+        """The same in 1 / ``scale`` px, a multiple of what they are in."""
+        if scale == self.scale:
+            return self
+        factor = np.int32(scale // self.scale)
+        return replace(self, nodes=self.nodes * factor, vertices=self.vertices * factor, scale=scale)
+
+    def replaced(self, rows: NDArray[np.integer[Any]], vertices: Int32, sizes: Int64) -> Chains:
+        """The chains with other ``vertices`` (V, 2), so many as ``sizes`` (R,) says for each of ``rows`` (R,)."""
+        counts, starts = np.diff(self.offsets), self.offsets[:-1].copy()
+        counts[rows] = sizes
+        starts[rows] = len(self.vertices) + np.cumsum(sizes) - sizes
+        offsets = np.concatenate([[0], np.cumsum(counts)])
+        index = np.arange(offsets[-1]) + np.repeat(starts - offsets[:-1], counts)
+        return replace(self, offsets=offsets, vertices=np.concatenate([self.vertices, vertices])[index])
 
     @classmethod
     def joined(cls, parts: Sequence[Chains]) -> Chains:
@@ -290,8 +317,8 @@ class Piece:
                     tuple(file[f"maps{k}"] for k in range(n_maps)),
                     file["touching"],
                 )
-        except _UNREADABLE as error:
-            raise _unreadable(path, error) from error
+        except UNREADABLE as error:
+            raise unreadable(path, error) from error
 
     @staticmethod
     def load_corners(path: str | Path) -> Int32:
@@ -299,20 +326,20 @@ class Piece:
         try:
             with np.load(path, allow_pickle=False) as file:
                 return cast(Int32, file["corners"])
-        except _UNREADABLE as error:
-            raise _unreadable(path, error) from error
+        except UNREADABLE as error:
+            raise unreadable(path, error) from error
 
 
 _TABLE = tuple(each.name for each in fields(Table))
 _CHAINS = ("nodes", "ends", "sides", "offsets", "vertices")
-_UNREADABLE = (OSError, ValueError, KeyError, EOFError, TypeError, BadZipFile)
+UNREADABLE = (OSError, ValueError, KeyError, EOFError, TypeError, BadZipFile)
 
 
 def _chains(file: Mapping[str, Any], name: str, scale: int = 1) -> Chains:
     return Chains(**{part: file[f"{name}_{part}"] for part in _CHAINS}, scale=scale)
 
 
-def _unreadable(path: str | Path, error: Exception) -> ReadError:
+def unreadable(path: str | Path, error: Exception) -> ReadError:
     return ReadError(f"{path} is not a readable part of a trace ({error}); delete it and run again")
 
 

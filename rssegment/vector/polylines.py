@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable
+from dataclasses import replace
 
 import numpy as np
 from numpy.typing import NDArray
@@ -11,26 +12,46 @@ from rssegment.grid import Box
 from rssegment.vector.pieces import Chains, Int32, Int64, Piece, ragged
 from rssegment.vector.simplify import Obstacles, Simplification, simplify_chains
 
-__all__ = ["Corners", "outlined", "simplified"]
+__all__ = ["Corners", "bounding", "outlined", "polylines", "simplified"]
 
 Corners = Callable[[Callable[[Box], bool]], Iterable[Int32]]
 """Original corners (K, 2) of all pieces that may be wanted: of those at least whose box of pixels is."""
 
 
-def outlined(piece: Piece, pixels: Int64, corners: Corners, how: Simplification, scene: Box) -> Chains:
-    """The chains of ``piece``, simplified; those that are loose are left out.
+def bounding(piece: Piece) -> Int64:
+    """The chains of ``piece`` that bound something: all but the loose ones."""
+    return np.flatnonzero((piece.chains.sides >= 0).any(axis=1))
 
-    ``pixels``: as :meth:`rssegment.vector.coverage.Coverage.pixels` gives them. Law: a chain's result does not depend
-    on the piece that it was completed in.
+
+def outlined(
+    piece: Piece,
+    pixels: Int64,
+    corners: Corners,
+    how: Simplification,
+    scene: Box,
+    *,
+    angular: Int64 | None = None,
+    scale: int = 1,
+) -> Chains:
+    """The chains of ``piece``, simplified, in 1 / ``scale`` px or finer; those that are loose are left out.
+
+    ``angular`` (R,): which of those that are left are not to be smoothed. ``pixels``: as
+    :meth:`rssegment.vector.coverage.Coverage.pixels` gives them. Law: a chain's result does not depend on the piece
+    that it was completed in.
     """
-    chains = piece.chains.take(np.flatnonzero((piece.chains.sides >= 0).any(axis=1)))
+    chains = piece.chains.take(bounding(piece))
     known = piece.tables[-1].sums[:, 0].copy()
     if piece.maps:  # a knot: all its groups go beyond a block
         known = pixels
     else:
         known[piece.open[-1]] = pixels
     sides = np.append(known, 0)[np.maximum(chains.sides, -1)]
-    return simplified(chains, sides, corners, how, scene)
+    done = simplified(chains, sides, corners, how, scene).scaled(max(scale, how.scale))
+    if angular is None or not angular.size or not how.smooth:
+        return done
+    plain = simplified(chains.take(angular), sides[angular], corners, replace(how, smooth=0), scene)
+    plain = plain.scaled(done.scale)
+    return done.replaced(angular, plain.vertices, np.diff(plain.offsets))
 
 
 def simplified(chains: Chains, pixels: Int64, corners: Corners, how: Simplification, scene: Box) -> Chains:
@@ -39,7 +60,7 @@ def simplified(chains: Chains, pixels: Int64, corners: Corners, how: Simplificat
     ``pixels`` (C, 2): of the parts on the left and right in the whole scene, 0 for no data. Only the corners near the
     chains are held: those in tiles that they run through, and in more as they are needed.
     """
-    vertices, offsets, is_open = _polylines(chains)
+    vertices, offsets, is_open = polylines(chains)
     obstacles, pinned = Obstacles(), _pinned(scene)
     missing = _tiles(vertices)
     todo, rows, parts, sizes = np.arange(len(chains)), [], [], []
@@ -72,7 +93,7 @@ def _tiles(vertices: Int32) -> Int64:
     return found
 
 
-def _polylines(chains: Chains) -> tuple[Int32, Int64, NDArray[np.bool_]]:
+def polylines(chains: Chains) -> tuple[Int32, Int64, NDArray[np.bool_]]:
     """Vertices with the nodes at both ends, their offsets, and which chains have such."""
     is_open = chains.ends[:, 0] >= 0
     sizes = np.diff(chains.offsets) + 2 * is_open

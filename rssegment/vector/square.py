@@ -35,7 +35,7 @@ from numpy.typing import NDArray
 from rssegment.errors import InputError, SettingsError
 from rssegment.vector.pieces import ragged
 
-__all__ = ["MAX_LIMIT", "square_rings"]
+__all__ = ["MAX_LIMIT", "check_limit", "square_rings"]
 
 Int32 = NDArray[np.int32]
 Int64 = NDArray[np.int64]
@@ -81,7 +81,8 @@ def square_rings(  # noqa: PLR0917 - rings and lines are arrays side by side
     from rssegment.vector import _square_checks as checks
     from rssegment.vector import _square_near as near
 
-    _check_settings(scale, limit)
+    check_limit(limit)
+    _check_scale(scale)
     vertices, offsets = _checked(vertices, offsets)
     others = _whole("segments of other boundaries", others, 4)
     exact_vertices, exact_offsets = (vertices, offsets) if exact is None else _checked(*exact)
@@ -181,11 +182,15 @@ def _segments(rings: Int32, offsets: Int64) -> tuple[Int32, Int64]:
     return np.hstack([rings, rings[after]]), np.repeat(np.arange(offsets.size - 1), np.diff(offsets))
 
 
-def _check_settings(scale: int, limit: float) -> None:
+def check_limit(limit: float) -> None:
+    """Raises SettingsError where outlines can't be let move by ``limit`` px."""
     if not (math.isfinite(limit) and 0 < limit <= MAX_LIMIT):
         raise SettingsError(
             f"outlines may move by {limit} px to have right angles; it must be more than 0 and at most {MAX_LIMIT}"
         )
+
+
+def _check_scale(scale: int) -> None:
     if not 1 <= scale <= 2**16:
         raise SettingsError(f"coordinates are in 1/{scale} px; the scale must lie between 1 and {2**16}")
 
