@@ -469,6 +469,10 @@ BAD_VECTORIZE = {
     ("--levels", "1,1"): ("levels", "once"),
     ("--levels", "0"): ("levels", "counted from 1"),
     ("--levels", "fine"): ("--levels", "fine"),
+    ("--square", "castle"): ("square", "'castle'", "toy"),
+    ("--square", "1,,2"): ("square", "by code or name"),
+    ("--square", "1", "--square-limit", "0px"): ("0.0 px", "more than 0"),
+    ("--square", "1", "--square-limit", "2 ft"): ("square_limit", "2 ft", "metres"),
     ("--taxonomy", "nonsense"): ("nonsense",),
     ("--confidence", "nowhere.tif"): ("nowhere.tif",),
 }

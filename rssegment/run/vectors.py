@@ -156,10 +156,11 @@ def vectorize(
     each in the format of its suffix: .geojson, .geojsonl, .parquet, .fgb, .gpkg, .pmtiles or .shp.
 
     ``choices`` are the fields of :class:`~rssegment.PolygonOptions` (``options`` gives them all at once):
-    ``connectivity``, ``min_area``, ``fill_holes``, ``simplify``, ``method``, ``smooth``, ``levels``. Value 0 is no
-    data, unless the file or ``nodata`` names another. ``confidence`` and ``margin`` are rasters on the same grid, as
-    :func:`segment` writes them. Without a CRS, coordinates are pixels and the result says so. The result does not
-    depend on ``block`` (px), of which memory needs a row; traces are kept on disk beside ``out`` meanwhile.
+    ``connectivity``, ``min_area``, ``fill_holes``, ``simplify``, ``method``, ``smooth``, ``levels``, ``square``,
+    ``square_limit``. Value 0 is no data, unless the file or ``nodata`` names another. ``confidence`` and ``margin`` are
+    rasters on the same grid, as :func:`segment` writes them. Without a CRS, coordinates are pixels and the result says
+    so. The result does not depend on ``block`` (px), of which memory needs a row; traces are kept on disk beside
+    ``out`` meanwhile.
     ``client``: a Dask cluster whose workers see the same files; without it, threads of this process work.
 
     Raises
