@@ -24,6 +24,7 @@ from rssegment.write.atomic import staged, write_bytes
 __all__ = ["RasterKind", "confidence_kind", "label_kind", "write_cog", "write_part", "write_vrt"]
 
 TILE = 512
+_STRAYS = ("{name}.ovr", "{name}.msk", "{name}.aux.xml")  # readers would take them for those of a new file
 _GDAL_TYPES = {"uint8": "Byte", "uint16": "UInt16"}
 _FULL = re.compile(r"no space left|disk (is )?full|write error|TIFFAppendToStrip|WriteEncoded", re.IGNORECASE)
 
@@ -135,7 +136,7 @@ def write_cog(vrt: Path, path: Path, kind: RasterKind) -> None:
         "geotiff_version": "1.1",
         "statistics": "NO",
     }
-    with staged(path) as temporary:
+    with staged(path, strays=_STRAYS) as temporary:
         try:
             rasterio.shutil.copy(vrt, temporary, **options)
             _read_through(temporary)

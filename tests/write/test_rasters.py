@@ -129,3 +129,18 @@ def test_any_shape(tmp_path_factory: pytest.TempPathFactory, height: int, width:
     path = write_all(folder, values, block, label_kind(COLORS, NAMES), grid((height, width)))
     with rasterio.open(path) as file:
         np.testing.assert_array_equal(file.read(1), values)
+
+
+def test_overviews_of_an_earlier_file_go(tmp_path: Path) -> None:
+    """As gdaladdo -ro makes them: readers prefer them to those inside."""
+    values, kind = codes((1200, 1300)), label_kind(COLORS, NAMES)
+    path = write_all(tmp_path, np.ones_like(values), 2048, kind, grid(values.shape))
+    with rasterio.open(path) as file:
+        low = file.read(1, out_shape=(300, 325))
+    for name in (".ovr", ".msk"):
+        path.with_name(path.name + name).write_bytes(path.read_bytes())
+    write_all(tmp_path, np.where(values > 0, 2, 0).astype(np.uint16), 2048, kind, grid(values.shape))
+    assert {each.name for each in tmp_path.glob("2048.*")} <= {"2048.tif", "2048.vrt", "2048.tif.aux.xml"}
+    with rasterio.open(path) as file:
+        assert (low == 1).all()
+        assert not (file.read(1, out_shape=(300, 325)) == 1).any()
