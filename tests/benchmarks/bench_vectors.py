@@ -195,25 +195,29 @@ def memory(sizes: Sizes) -> None:
         return
     rows: list[tuple[object, ...]] = []
     with tempfile.TemporaryDirectory() as folder:
-        for side in sizes.memory:
-            raster, out = tiled(source, side, Path(folder) / f"{side}.vrt"), Path(folder) / f"{side}.fgb"
-            done = subprocess.run(
-                [sys.executable, "-c", _VECTORIZE, str(raster), str(out)],
-                capture_output=True,
-                text=True,
-                check=False,
-            )
-            if done.returncode:
-                print(f"\nMemory: vectorize of {side}² px failed: {done.stderr.strip().splitlines()[-1]}")
-                return
-            seconds, peak = map(float, done.stdout.split()[-2:])
-            first = rows[0][1] if rows else peak
-            rows.append(
-                (f"{side}²", peak, f"{peak / first:.2f}x", seconds, f"{out.stat().st_size / 1e6:.1f}")
-            )  # type: ignore[operator]
+        for suffix in (".geojson", ".parquet", ".fgb"):
+            first = 0.0
+            for side in sizes.memory:
+                raster, out = (
+                    tiled(source, side, Path(folder) / f"{side}.vrt"),
+                    Path(folder) / f"{side}{suffix}",
+                )
+                done = subprocess.run(
+                    [sys.executable, "-c", _VECTORIZE, str(raster), str(out)],
+                    capture_output=True,
+                    text=True,
+                    check=False,
+                )
+                if done.returncode:
+                    print(f"\nMemory: vectorize of {side}² px failed: {done.stderr.strip().splitlines()[-1]}")
+                    return
+                seconds, peak = map(float, done.stdout.split()[-2:])
+                first = first or peak
+                size = f"{out.stat().st_size / 1e6:.1f}"
+                rows.append((suffix, f"{side}²", peak, f"{peak / first:.2f}x", seconds, size))
     show(
-        "vectorize to FlatGeobuf, a fresh process each",
-        ["raster", "peak MB", "to the first", "s", "file MB"],
+        "vectorize, a fresh process each",
+        ["format", "raster", "peak MB", "to the first", "s", "file MB"],
         rows,
     )
 
