@@ -51,7 +51,7 @@ Method = Annotated[
 ]
 Smooth = Annotated[int | None, typer.Option(help="Rounds of corner cutting, 0 to 3.")]
 Levels = Annotated[
-    str | None, typer.Option(help="Levels of the taxonomy, a layer of polygons each: '1,2' or 'all'.")
+    str | None, typer.Option(help="Polygons for each of these levels of the taxonomy: '1,2', 'all'.")
 ]
 
 Square = Annotated[
