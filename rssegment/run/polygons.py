@@ -32,7 +32,8 @@ __all__ = ["ClassMap", "make_polygons"]
 class ClassMap:
     """What polygons are made of.
 
-    ``values`` (n,): the class of each label where they differ; ``nothing``: what to raise if no pixel has a class.
+    ``values`` (n,): the class of each label where they differ; ``nothing``: what to raise if no pixel has a class;
+    ``overwrite``: whether files that appeared meanwhile may be replaced.
     """
 
     source: Source
@@ -41,6 +42,7 @@ class ClassMap:
     classes: ClassTree
     values: NDArray[np.int64] | None = None
     nothing: InputError | None = None
+    overwrite: bool = True
 
 
 def make_polygons(
@@ -80,7 +82,7 @@ def make_polygons(
     coverage = traces.coverage(simplified=True)
     if job.nothing is not None and not coverage.counts(0).any():
         raise job.nothing
-    output = RegionOutput(job.geobox, job.classes, job.values)
+    output = RegionOutput(job.geobox, job.classes, job.values, job.overwrite)
     return write_regions(coverage, output, paths, progress)
 
 

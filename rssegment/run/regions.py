@@ -41,6 +41,7 @@ class RegionOutput:
     geobox: GeoBox
     classes: ClassTree
     values: NDArray[np.int64] | None = None
+    overwrite: bool = True
 
     @property
     def crs(self) -> str | None:
@@ -72,7 +73,9 @@ def write_regions(
     tally = _Tally(output.classes)
     with ExitStack() as stack:
         temporary = {
-            name: stack.enter_context(staged(path, FORMATS[name].companions, strays=FORMATS[name].strays))
+            name: stack.enter_context(
+                staged(path, FORMATS[name].companions, strays=FORMATS[name].strays, replace=output.overwrite)
+            )
             for name, path in paths.items()
         }
         with ThreadPoolExecutor(_AHEAD) as pool:

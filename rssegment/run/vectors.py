@@ -29,7 +29,8 @@ from rssegment.run.traces import LabelBlock, check_polygons
 from rssegment.scene import LabelRaster
 from rssegment.taxonomy import Node, Taxonomy
 from rssegment.write.atomic import scratch
-from rssegment.write.vectors import FORMATS, format_of
+from rssegment.write.leftovers import check_not_held
+from rssegment.write.vectors import FORMATS, check_format, format_of
 
 if TYPE_CHECKING:
     from distributed import Client
@@ -179,6 +180,8 @@ def vectorize(
     raster = LabelRaster.open(labels, nodata, scan=False)
     blocks = RasterBlocks(raster, _same_grid(confidence, raster), _same_grid(margin, raster))
     job = _class_map(raster, taxonomy, blocks, block)
+    job = replace(job, overwrite=overwrite)
+    _check_places(paths, job.geobox)
     check_polygons(job.geobox, job.classes, chosen)
     compile_first(progress)
     first = next(iter(paths.values()))
@@ -245,6 +248,13 @@ def _checked_out(out: str | Path | Sequence[str | Path], overwrite: bool) -> dic
                 )
         paths[name] = path
     return paths
+
+
+def _check_places(paths: dict[str, Path], geobox: GeoBox) -> None:
+    """Refuses now what the writers would refuse in the end."""
+    for name, path in paths.items():
+        check_format(name, str(geobox.crs) if geobox.crs else None)
+        check_not_held(path)
 
 
 def _keep_inputs(paths: dict[str, Path], *inputs: object) -> None:
