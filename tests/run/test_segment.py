@@ -11,7 +11,7 @@ import subprocess
 import sys
 import time
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
@@ -27,9 +27,10 @@ import rssegment as rs
 from rssegment.errors import BlocksFailedError, OutputError, RunError, SceneError
 from rssegment.grid import Box
 from rssegment.run import block as block_module
-from rssegment.run import runners
+from rssegment.run import pipeline, runners
 from rssegment.run.cluster import local_cluster
 from rssegment.run.folder import prepare
+from rssegment.run.traces import LabelBlock
 from rssegment.taxonomy import Taxonomy
 from tests.run.conftest import make_bundle, scene_values, write_scene
 from tests.write.rfc7946 import check as check_rfc7946
@@ -520,3 +521,311 @@ def test_a_corrupt_jpeg_is_no_grey_patch(bundle: Path, tmp_path: Path) -> None:
         raw.write(b"\xff\xd9" * 20)
     with pytest.raises(BlocksFailedError, match=r"1 of 6 blocks failed .*r0001_c0001.*JPEG"):
         rs.segment(path, bundle, tmp_path / "out", settings=settings(retries=0, block=384))
+
+
+# ------------------------------------------------------------------------------- law 1 for polygons, all options
+
+POLISHED: dict[str, object] = {
+    "min_area": "20px", "fill_holes": "60px", "simplify": "1.2px", "smooth": 1, "levels": "all",
+    "formats": ("geojson", "gpkg", "pmtiles", "shp"),
+}  # fmt: skip
+
+
+def vectors(out: Path) -> dict[str, str]:
+    """Digests of all vector files, a shapefile's companions too."""
+    found = {path.name: hashlib.sha256(path.read_bytes()).hexdigest() for path in out.glob("regions.*")}
+    assert len(found) in (4 + 4, 1 + 5, 1)
+    return found
+
+
+def polished(connectivity: int, **values: object) -> rs.Settings:
+    return settings(**(POLISHED | {"connectivity": connectivity} | values))
+
+
+@pytest.fixture(scope="module")
+def polygons(
+    scene: Path, bundle: Path, tmp_path_factory: pytest.TempPathFactory
+) -> Callable[[int], dict[str, str]]:
+    """Vector files of a run with all options, in blocks of 256 px in this process, by connectivity."""
+    known: dict[int, dict[str, str]] = {}
+
+    def made(connectivity: int) -> dict[str, str]:
+        if connectivity not in known:
+            out = tmp_path_factory.mktemp(f"polygons{connectivity}")
+            result = rs.segment(scene, bundle, out, settings=polished(connectivity))
+            assert result.counts["levels"] == [1, 2, 3]
+            known[connectivity] = vectors(out)
+        return known[connectivity]
+
+    return made
+
+
+@pytest.mark.parametrize(
+    ("connectivity", "block", "processes"),
+    [(4, 333, 1), (4, 1024, 1), (4, 256, 2), (4, 333, 2), (4, 1024, 2), (8, 333, 1), (8, 256, 2)],
+)
+def test_blocks_and_processes_change_no_byte_of_polygons(
+    scene: Path,
+    bundle: Path,
+    tmp_path: Path,
+    polygons: Callable[[int], dict[str, str]],
+    request: pytest.FixtureRequest,
+    connectivity: int,
+    block: int,
+    processes: int,
+) -> None:
+    client = request.getfixturevalue("cluster") if processes > 1 else None
+    rs.segment(scene, bundle, tmp_path, settings=polished(connectivity, block=block), client=client)
+    assert vectors(tmp_path) == polygons(connectivity)
+    assert polygons(4) != polygons(8)
+
+
+def whole_margin(out: Path, like: Path) -> Path:
+    """A raster of the margin, from the parts of the blocks."""
+    path = out / "work" / "margin.tif"
+    with rasterio.open(like) as file:
+        profile = file.profile | {"driver": "GTiff", "dtype": "uint8", "nodata": 255}
+        values, transform = np.full(file.shape, 255, np.uint8), file.transform
+    for part in (out / "work").glob("*/margin/*.tif"):
+        with rasterio.open(part) as file:
+            col, row = map(round, ~transform * (file.transform.c, file.transform.f))
+            values[row : row + file.height, col : col + file.width] = file.read(1)
+    with rasterio.open(path, "w", **profile) as file:
+        file.write(values, 1)
+    return path
+
+
+def vectorized(
+    out: Path, folder: Path, tree: Taxonomy, connectivity: int, block: int = 500
+) -> dict[str, str]:
+    """Vector files of the class map in ``out``, whose parts were kept."""
+    folder.mkdir()
+    paths = [folder / path.name for path in out.glob("regions.*") if path.suffix[1:] in
+             ("geojson", "gpkg", "pmtiles", "shp")]  # fmt: skip
+    values = polished(connectivity).model_dump(
+        include={"connectivity", "min_area", "fill_holes", "simplify", "smooth", "levels"}
+    )
+    rs.vectorize(
+        out / "labels.tif",
+        paths,
+        taxonomy=tree,
+        confidence=out / "confidence.tif",
+        margin=whole_margin(out, out / "labels.tif"),
+        block=block,
+        **values,
+    )
+    return vectors(folder)
+
+
+@pytest.mark.parametrize("connectivity", [4, 8])
+def test_failed_blocks_are_holes_in_polygons_until_they_are_mended(
+    scene: Path,
+    bundle: Path,
+    tree: Taxonomy,
+    tmp_path: Path,
+    polygons: Callable[[int], dict[str, str]],
+    monkeypatch: pytest.MonkeyPatch,
+    connectivity: int,
+) -> None:
+    """Polygons are those of the class map, whether blocks are missing or not."""
+    real, broken = block_module._classify, Box(256, 512, 256, 256)
+
+    def fails(plan: rs.Plan, core: Box) -> LabelBlock:
+        if core == broken:
+            raise RuntimeError("a passing trouble")
+        return real(plan, core)
+
+    out = tmp_path / "out"
+    with monkeypatch.context() as patch:
+        patch.setattr(block_module, "_classify", fails)
+        with pytest.raises(BlocksFailedError, match=r"1 of 12 blocks"):
+            rs.segment(scene, bundle, out, settings=polished(connectivity, retries=0))
+    assert vectors(out) == vectorized(out, tmp_path / "partial", tree, connectivity)
+    features = json.loads((out / "regions.geojson").read_text())["features"]
+    valid = (scene_values() != 0).any(0)
+    valid[broken.slices] = False
+    for level in (1, 2, 3):
+        pixels = [each["properties"]["pixels"] for each in features if each["properties"]["level"] == level]
+        assert sum(pixels) == valid.sum()
+    rs.segment(scene, bundle, out, settings=polished(connectivity), resume=True, keep_work=True)
+    assert vectors(out) == polygons(connectivity)
+    assert vectors(out) == vectorized(out, tmp_path / "whole", tree, connectivity)
+
+
+def test_polygons_around_failed_blocks_touch_no_data(
+    scene: Path, bundle: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A failed block is never filled, however small a hole it would be, and what is around it says so."""
+    world = np.full((700, 900), 1, np.uint16)
+    world[300:600, 300:800] = 2  # the block that fails lies inside of it
+    world[50:60, 600:610] = 3
+    broken, blocks = Box(400, 500, 100, 100), classified_as(world)
+
+    def fails(plan: rs.Plan, core: Box) -> LabelBlock:
+        if core == broken:
+            raise RuntimeError("a lasting trouble")
+        return blocks(plan, core)
+
+    monkeypatch.setattr(block_module, "_classify", fails)
+    with pytest.raises(BlocksFailedError):
+        rs.segment(scene, bundle, tmp_path, settings=settings(block=100, retries=0, fill_holes="20000px"))
+    import geopandas
+
+    frame = geopandas.read_file(tmp_path / "regions.geojson")
+    assert frame.touches_nodata.tolist() == [True, True]  # the scene's wedge of no data, and the failed block
+    assert frame.code.tolist() == [1, 2]
+    with rasterio.open(tmp_path / "labels.tif") as file:
+        found = rasterio.features.rasterize(
+            zip(frame.to_crs(file.crs).geometry, frame.code, strict=True),
+            file.shape,
+            transform=file.transform,
+        )
+        labels = file.read(1)
+    assert (labels[broken.slices] == 0).all()
+    np.testing.assert_array_equal(found != 0, labels != 0)
+
+
+def classified_as(world: NDArray[np.uint16]) -> Callable[[rs.Plan, Box], LabelBlock]:
+    """What takes the model's place: the classes of ``world``, all equally sure."""
+
+    def classify(plan: rs.Plan, core: Box) -> LabelBlock:
+        sure: NDArray[np.uint8] = np.full(core.shape, 200, np.uint8)
+        return LabelBlock(np.ascontiguousarray(world[core.slices]), sure, sure)
+
+    return classify
+
+
+@pytest.mark.parametrize("speck", [False, True], ids=["all kept at last", "one cleaned at last"])
+def test_what_cleaning_left_beside_a_failed_block_is_forgotten(
+    scene: Path, bundle: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, speck: bool
+) -> None:
+    """A region of 154 px that reaches 22 px into the next block: too small only while the rest of it is missing."""
+    world = np.full((700, 900), 1, np.uint16)
+    world[300:311, 500:514] = 3
+    if speck:
+        world[600, 100:103] = 4
+    blocks, broken = classified_as(world), [Box(256, 256, 256, 256)]
+
+    def fails_at_first(plan: rs.Plan, core: Box) -> LabelBlock:
+        if core in broken:
+            raise RuntimeError("a passing trouble")
+        return blocks(plan, core)
+
+    def recoded(out: Path) -> set[str]:
+        return {path.stem for path in out.glob("work/*/raw/*.npy")}
+
+    monkeypatch.setattr(block_module, "_classify", fails_at_first)
+    values, out = settings(min_area="30px", retries=0), tmp_path / "out"
+    with pytest.raises(BlocksFailedError):
+        rs.segment(scene, bundle, out, settings=values)
+    kept = {"level0_r0002_c0000"} if speck else set[str]()
+    assert recoded(out) == {"level0_r0001_c0002"} | kept
+    broken.clear()
+    rs.segment(scene, bundle, out, settings=values, resume=True, keep_work=True)
+    assert recoded(out) == kept
+    rs.segment(scene, bundle, tmp_path / "fresh", settings=values)
+    assert vectors(out) == vectors(tmp_path / "fresh")
+    codes = [
+        each["properties"]["code"] for each in json.loads((out / "regions.geojson").read_text())["features"]
+    ]
+    assert sorted(codes) == [1, 3]
+
+
+# ------------------------------------------------------------------- the driver is killed while polygons are made
+
+KILLER = """
+import contextlib, importlib, itertools, os, signal, sys, traceback
+from pathlib import Path
+import rssegment as rs, torch
+from rssegment.run import pipeline, polygons, regions, traces
+from rssegment.write.atomic import staged as real
+
+def dies(stage, number, written):
+    seen = itertools.count(1)
+
+    @contextlib.contextmanager
+    def staged(path, *rest, **more):
+        here = stage_of(path) == stage and next(seen) == number
+        with real(path, *rest, **more) as temporary:
+            yield temporary
+            if here and not written:
+                os.kill(os.getpid(), signal.SIGKILL)
+        if here:
+            os.kill(os.getpid(), signal.SIGKILL)
+
+    for module in (polygons, regions, traces):
+        module.staged = staged
+
+def stage_of(path):
+    kind = path.name.partition(".")[2]
+    if path.name.startswith("regions."):
+        return "write"
+    if kind == "npz":
+        of_block = path.name.startswith("level0")
+        return {("raw", True): "blank", ("raw", False): "knit", ("trace", True): "clean",
+                ("trace", False): "knit again"}[path.parent.name, of_block]
+    return {"npy": "recode", "pixels.npy": "count", "outlines.npz": "outline"}[kind]
+
+for kernels in Path(rs.__file__).with_name("vector").glob("_*_*.py"):
+    importlib.import_module(f"rssegment.vector.{kernels.stem}")  # once, and not in every child
+scene, bundle, settings, folder = sys.argv[1:5]
+for case in sys.argv[5:]:  # each in a process of its own, that has imported everything already
+    stage, number, written = case.split(",")
+    if os.fork() == 0:
+        try:
+            dies(stage, int(number), written == "written")
+            rs.segment(scene, bundle, Path(folder, case), settings=rs.Settings.load(settings), resume=True)
+        except BaseException:
+            traceback.print_exc()
+        finally:
+            os._exit(1)
+    print(case, os.waitstatus_to_exitcode(os.wait()[1]))
+"""
+DEATHS = ["blank,1,written", "knit,2,", "recode,2,", "clean,5,", "knit again,1,", "count,4,written"]
+DEATHS += ["outline,3,", "outline,36,written", "write,1,", "write,1,written"]
+
+
+@pytest.fixture(scope="module")
+def small(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return write_scene(tmp_path_factory.mktemp("small") / "scene.tif", scene_values((300, 400)))
+
+
+def small_settings(**values: object) -> rs.Settings:
+    return polished(4, block=64, formats=("geojson", "shp"), **values)
+
+
+@pytest.fixture(scope="module")
+def killed(small: Path, bundle: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A folder for each of DEATHS with what a run left that was killed there, and "fresh" with one that wasn't."""
+    folder = tmp_path_factory.mktemp("killed")
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(pipeline, "write_products", failing)
+        with pytest.raises(RunError, match="no products"):
+            rs.segment(small, bundle, folder / "fresh", settings=small_settings())
+    for case in DEATHS:
+        shutil.copytree(folder / "fresh", folder / case)
+    options = folder / "settings.yaml"
+    options.write_text(json.dumps(small_settings().model_dump(mode="json", exclude_unset=True)))
+    command = [sys.executable, "-c", KILLER, small, bundle, options, folder, *DEATHS]
+    done = subprocess.run(command, check=True, timeout=300, capture_output=True, text=True)
+    assert done.stdout.splitlines() == [f"{case} {-signal.SIGKILL}" for case in DEATHS], done.stderr
+    rs.segment(small, bundle, folder / "fresh", settings=small_settings(), resume=True)
+    return folder
+
+
+def failing(*arguments: object) -> None:
+    raise RunError("no products")
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("case", DEATHS)
+def test_a_driver_killed_on_the_way_to_polygons(
+    small: Path, bundle: Path, killed: Path, case: str, request: pytest.FixtureRequest
+) -> None:
+    out = killed / case
+    assert (out / "regions.geojson").exists() == (case == "write,1,written")
+    assert not (out / "run.json").exists()
+    client = request.getfixturevalue("cluster") if case.startswith("clean") else None
+    rs.segment(small, bundle, out, settings=small_settings(), resume=True, client=client)
+    assert vectors(out) == vectors(killed / "fresh")
+    assert {path.name for path in out.iterdir()} == {path.name for path in (killed / "fresh").iterdir()}
