@@ -15,11 +15,12 @@ from numpy.typing import NDArray
 from shapely.geometry import shape
 
 import rssegment as rs
+from rssegment.config import Length
 from rssegment.errors import SettingsError
 from rssegment.grid import ground_resolution
 from rssegment.scene import LabelRaster
 from rssegment.taxonomy import Taxonomy
-from tests.run.conftest import smooth_noise
+from tests.run.conftest import smooth_noise, write_scene
 from tests.run.test_polygons import write_labels
 
 SIZE = (260, 310)
@@ -206,3 +207,29 @@ def test_a_limit_in_metres_is_one_in_pixels(tmp_path: Path) -> None:
     for each, limit in zip(out, (float(3 * resolution), "3px", "4px"), strict=True):
         rs.vectorize(path, each, square=BUILDING, square_limit=limit)
     assert out[0].read_bytes() == out[1].read_bytes() != out[2].read_bytes()
+
+
+def test_segment_squares_too(bundle: Path, tree: Taxonomy, tmp_path: Path) -> None:
+    values = np.full((3, 400, 400), 60, np.uint8)
+    rows, cols = np.mgrid[:400, :400]
+    for row, col in ((90, 100), (190, 195), (280, 90), (100, 300)):  # the second lies over blocks
+        u, v = (rows - row) * 0.8 + (cols - col) * 0.6, (cols - col) * 0.8 - (rows - row) * 0.6
+        values[0, (np.abs(u) < 20) & (np.abs(v) < 30)] = 250
+    scene = write_scene(tmp_path / "scene.tif", values)
+    contents, codes = {}, tuple(node.code for node in tree.level(1))
+    for block, square in ((192, codes), (700, tuple(tree.node(code).name for code in codes)), (256, None)):
+        out = tmp_path / str(block)
+        options: dict[str, Any] = {"workers": 0, "block": block, "square": square, "min_area": "400px"}
+        rs.segment(scene, bundle, out, settings=rs.Settings(**options))
+        contents[block] = (out / "regions.geojson").read_bytes()
+    assert contents[192] == contents[700] != contents[256]
+
+
+def test_the_limit_is_part_of_the_plan(scene: Path, bundle: Path, tree: Taxonomy, tmp_path: Path) -> None:
+    code, near, far = tree.nodes[0].code, Length(2, "px"), Length(3, "px")
+    plans = [
+        rs.plan(scene, bundle, tmp_path / "p", rs.Settings(square=(code,), square_limit=limit))
+        for limit in (near, far)
+    ]
+    assert plans[0].fingerprint != plans[1].fingerprint
+    assert f"square {code}, square_limit 2 px" in str(plans[0])
