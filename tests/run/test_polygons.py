@@ -545,7 +545,9 @@ def test_options_that_cannot_be(
 @pytest.mark.parametrize("choices", [{"min_area": 20}, {"fill_holes": 20}, {"simplify": 2}], ids=str)
 def test_metres_need_a_crs(tmp_path: Path, choices: dict[str, Any]) -> None:
     path = write_labels(tmp_path / "l.tif", some_labels(), crs=None)
-    with pytest.raises(SettingsError, match=r"needs a CRS of the Earth, which the raster lacks; give it in pixels"):
+    with pytest.raises(
+        SettingsError, match=r"needs a CRS of the Earth, which the raster lacks; give it in pixels"
+    ):
         rs.vectorize(path, tmp_path / "r.gpkg", **choices)
     in_pixels = {name: f"{size}px" for name, size in choices.items()}
     assert "no CRS" in rs.vectorize(path, tmp_path / "r.gpkg", **in_pixels).warnings[0]
