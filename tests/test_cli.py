@@ -497,7 +497,7 @@ def test_vectorize_refuses_what_it_cannot_write(run, labels: Path, tmp_path: Pat
     assert not list(tmp_path.iterdir())
 
 
-@pytest.mark.parametrize(("side", "where"), [(400, ".npz"), (80, "/r.g")], ids=["of traces", "of the output"])
+@pytest.mark.parametrize(("side", "where"), [(400, "/r.g"), (80, "/r.g")], ids=["of traces", "of the output"])
 def test_vectorize_on_a_full_disk(  # type: ignore[no-untyped-def]
     run, small_disk: Path, tmp_path: Path, side: int, where: str
 ) -> None:
