@@ -39,8 +39,12 @@ def measure(client: Client) -> Cluster:
     Raises
     ------
     SettingsError
-        It has no worker.
+        It has no worker, or the client is not connected.
     """
+    if client.status != "running":
+        raise SettingsError(
+            f"the Dask client is {client.status}; expected one that is connected, or a scheduler's address"
+        )
     workers = client.scheduler_info(n_workers=-1)["workers"].values()
     if not workers:
         raise SettingsError("the Dask scheduler has no worker; start some with 'dask worker ADDRESS'")

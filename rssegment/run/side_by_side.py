@@ -2,16 +2,17 @@
 
 from __future__ import annotations
 
+import time
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import CancelledError, ThreadPoolExecutor
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from typing import TYPE_CHECKING, Any
 from uuid import uuid4
 
 import psutil
 
-from rssegment.errors import RunError
+from rssegment.errors import RssegmentError, RunError
 from rssegment.run.cores import cores
 from rssegment.vector.tree import Node
 
@@ -20,6 +21,7 @@ if TYPE_CHECKING:
 
 __all__ = ["Each", "on_cluster", "threads"]
 
+POLL, PATIENCE = 5.0, 60.0  # s: between looks at the workers, and to go on without any
 PIXEL_BYTES = 64  # of a block while it is traced, cleaned or simplified; rough noise takes twice as much
 
 Task = Callable[[Node], None]
@@ -39,23 +41,32 @@ def on_cluster(client: Client) -> Each:
     """Workers of a Dask cluster that see the same files: a task is sent to each once, then only nodes travel.
 
     What becomes of lost workers and schedulers is told as RunError.
+
+    Raises
+    ------
+    SettingsError
+        It has no worker, or is not connected.
     """
+    from rssegment.run.cluster import measure
+
+    size = measure(client)
 
     def each(task: Task, nodes: Iterable[Node]) -> Iterator[Node]:
-        from rssegment.run.cluster import measure
-
-        size = measure(client)
-        run, sent = (
-            uuid4().hex[:8],
-            client.submit(_given, task, key=f"polygons-task-{uuid4().hex[:8]}", pure=False),
-        )
-
-        def submit(node: Node) -> Any:
-            return client.submit(_call, sent, node, key=f"polygons-{run}-{node}", pure=False)
-
+        run = uuid4().hex[:8]
         try:
-            yield from _bounded(submit, nodes, 2 * size.workers * size.threads)
-        except _lost() as error:
+            sent = client.submit(_given, task, key=f"polygons-task-{run}", pure=False)
+
+            def submit(node: Node) -> Any:
+                return client.submit(_call, sent, node, key=f"polygons-{run}-{node}", pure=False)
+
+            yield from _bounded(
+                submit, nodes, 2 * size.workers * size.threads, lambda each: _patient(client, each)
+            )
+        except Exception as error:
+            if isinstance(error, RssegmentError) or (
+                client.status == "running" and not isinstance(error, _lost())
+            ):
+                raise
             raise RunError(
                 f"the Dask cluster lost the work on polygons ({type(error).__name__}: {error}); see to its workers and "
                 "scheduler, then run again"
@@ -80,23 +91,44 @@ def _call(task: Task, node: Node) -> None:
     task(node)
 
 
-def _bounded(submit: Callable[[Node], Any], nodes: Iterable[Node], at_once: int) -> Iterator[Node]:
+def _patient(client: Client, future: Any) -> object:
+    """Waits for ``future``: for ever while there are workers, and for a while without."""
+    seen = time.monotonic()
+    while True:
+        try:
+            return future.result(timeout=POLL)
+        except TimeoutError:
+            if future.status == "error":  # the task's own
+                raise
+            if client.nthreads():
+                seen = time.monotonic()
+            elif time.monotonic() - seen > PATIENCE:
+                raise TimeoutError(f"no worker has been there for {PATIENCE:g} s") from None
+
+
+def _bounded(
+    submit: Callable[[Node], Any],
+    nodes: Iterable[Node],
+    at_once: int,
+    wait: Callable[[Any], object] = lambda future: future.result(),
+) -> Iterator[Node]:
     """Nodes in their order, once they are done, with ``at_once`` submitted at any time."""
     waiting: deque[tuple[Node, Any]] = deque()
     try:
         for node in nodes:
             waiting.append((node, submit(node)))
             if len(waiting) >= at_once:
-                yield _done(waiting)
+                yield _done(waiting, wait)
         while waiting:
-            yield _done(waiting)
+            yield _done(waiting, wait)
     finally:
-        for _, future in waiting:
-            future.cancel()
+        with suppress(Exception):  # what is lost needs no cancelling
+            for _, future in waiting:
+                future.cancel()
 
 
-def _done(waiting: deque[tuple[Node, Any]]) -> Node:
+def _done(waiting: deque[tuple[Node, Any]], wait: Callable[[Any], object]) -> Node:
     node, future = waiting[0]
-    future.result()
+    wait(future)
     waiting.popleft()
     return node
