@@ -167,9 +167,9 @@ def segment(
         "formats": formats and tuple(formats),
         "workers": workers and _count(workers),
         "memory": memory and _bytes(memory),
-        **_polygon_choices(connectivity, min_area, fill_holes, simplify, method, smooth, levels),
-        "square": square and _names(square),
-        "square_limit": square_limit,
+        **_polygon_choices(
+            connectivity, min_area, fill_holes, simplify, method, smooth, levels, square, square_limit
+        ),
     }
     scene_given = {
         "bands": bands and tuple(_band(name) for name in bands.split(",")),
@@ -231,8 +231,9 @@ def vectorize(
     as_json: Json = False,
 ) -> None:
     """Turn any label raster into polygons, in one format or several at once."""
-    choices = _polygon_choices(connectivity, min_area, fill_holes, simplify, method, smooth, levels)
-    choices |= {"square": square and _names(square), "square_limit": square_limit}
+    choices = _polygon_choices(
+        connectivity, min_area, fill_holes, simplify, method, smooth, levels, square, square_limit
+    )
     with reporter(quiet or as_json) as report:
         result = rs.vectorize(
             labels,
@@ -347,6 +348,8 @@ def _polygon_choices(
     method: str | None,
     smooth: int | None,
     levels: str | None,
+    square: str | None,
+    square_limit: str | None,
 ) -> dict[str, Any]:
     chosen = (
         levels
@@ -361,6 +364,8 @@ def _polygon_choices(
         "method": method,
         "smooth": smooth,
         "levels": chosen,
+        "square": square and _names(square),
+        "square_limit": square_limit,
     }
 
 

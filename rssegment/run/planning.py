@@ -18,8 +18,9 @@ from rssegment.config import SceneOptions, Settings
 from rssegment.grid import BlockGrid, Box, PatchLattice
 from rssegment.model import Bundle, ModelSpec, SceneFacts, check_scene
 from rssegment.predict import default_batch, model_core, resolve_device
+from rssegment.run.polygon_plan import check_polygons, traces_of
 from rssegment.run.resources import Cluster, Demand, Resources, choose
-from rssegment.run.traces import Traces, check_polygons, traces_of
+from rssegment.run.traces import Traces
 from rssegment.scene import Pixels, Scene
 from rssegment.taxonomy import Taxonomy
 from rssegment.write.rasters import RasterKind, label_kind

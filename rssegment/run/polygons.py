@@ -16,10 +16,11 @@ from odc.geo.geobox import GeoBox
 from rssegment.config import PolygonOptions
 from rssegment.errors import InputError
 from rssegment.grid import BlockGrid
+from rssegment.run.polygon_plan import limits_of, traces_of
 from rssegment.run.progress import Progress
 from rssegment.run.regions import RegionOutput, write_regions
 from rssegment.run.side_by_side import Each
-from rssegment.run.traces import ClassTree, Source, Traces, limits_of, release_knots, traces_of
+from rssegment.run.traces import ClassTree, Source, Traces, release_knots
 from rssegment.vector.adjacency import Limits, cleaned, finest_codes
 from rssegment.vector.trace import recoded
 from rssegment.vector.tree import Node

@@ -22,10 +22,11 @@ from rssegment.config import PolygonOptions
 from rssegment.errors import InputError, OutputError, SettingsError
 from rssegment.grid import BlockGrid, Box
 from rssegment.run.first_time import compile_first
+from rssegment.run.polygon_plan import check_polygons
 from rssegment.run.polygons import ClassMap, make_polygons
 from rssegment.run.progress import Progress
 from rssegment.run.side_by_side import Each, on_cluster, threads
-from rssegment.run.traces import LabelBlock, check_polygons
+from rssegment.run.traces import LabelBlock
 from rssegment.scene import LabelRaster
 from rssegment.taxonomy import Node, Taxonomy
 from rssegment.write.atomic import scratch

@@ -70,7 +70,7 @@ def trace_bands(
     valid: bool = True,
 ) -> Iterator[Regions]:
     """What :func:`trace_raster` gives, row of blocks by row of blocks, without the memory for all of it at once."""
-    coverage = _coverage(labels, block, layers_of([(None, None)], connectivity), confidence, how)
+    coverage = _coverage(labels, block, connectivity, confidence, how)
     if not valid:
         coverage.layers = tuple(replace(layer, parts=layer.regions) for layer in coverage.layers)
     for span in coverage.spans(0):
@@ -80,13 +80,12 @@ def trace_bands(
 def _coverage(
     labels: NDArray[Any],
     block: int,
-    wanted: tuple[tuple[Partition, ...], tuple[Layer, ...]],
+    connectivity: int,
     confidence: NDArray[np.uint8] | None,
     how: Simplification | None,
 ) -> Coverage:
     """The joined pieces of an array, in memory."""
-    partitions, layers = wanted
-    connectivity = 8 if any(partition.diagonal for partition in partitions) else 4
+    partitions, layers = layers_of([(None, None)], connectivity)
     tree = Tree(BlockGrid((labels.shape[0], labels.shape[1]), block))
     pieces: dict[Node, Piece] = {}
     for node in tree.level(0):
