@@ -8,11 +8,19 @@ from pathlib import Path
 from typing import Annotated, Any, Literal, NamedTuple, Self
 
 import yaml
-from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationError, field_validator
+from pydantic import (
+    BaseModel,
+    BeforeValidator,
+    ConfigDict,
+    Field,
+    PlainSerializer,
+    ValidationError,
+    field_validator,
+)
 
 from rssegment.errors import SettingsError
 
-__all__ = ["Area", "Length", "PolygonOptions", "SceneOptions", "Settings"]
+__all__ = ["Area", "Decide", "Length", "PolygonOptions", "SceneOptions", "Settings"]
 
 Format = Literal["geojson", "geojsonseq", "parquet", "flatgeobuf", "gpkg", "pmtiles", "shp"]
 
@@ -29,6 +37,39 @@ class Area(NamedTuple):
 
     value: float
     unit: str
+
+
+class Decide(NamedTuple):
+    """How a pixel's class is decided: ``rule`` "leaf", "level", "backoff", "cost" or "conformal", and its ``value``.
+
+    The value is the level (int), the threshold τ or the share of errors α (float), or a file of costs (str).
+    """
+
+    rule: str
+    value: int | float | str | None = None
+
+    def __str__(self) -> str:
+        return self.rule if self.value is None else f"{self.rule}:{self.value}"
+
+
+def _decide(value: Any) -> Any:
+    text = str(Decide(*value)) if isinstance(value, list | tuple) else str(value)
+    rule, _, given = (part.strip() for part in text.partition(":"))
+    try:
+        if rule == "level" and int(given) >= 1:
+            return Decide(rule, int(given))
+        if rule == "backoff" and 0 <= float(given) <= 1:
+            return Decide(rule, float(given))
+        if rule == "conformal" and 0 < float(given) < 1:
+            return Decide(rule, float(given))
+    except ValueError:
+        pass
+    if rule == "cost" or (rule == "leaf" and not given):
+        return Decide(rule, given or None)
+    raise ValueError(
+        "expected leaf, level:2 (a level from 1), backoff:0.7 (a threshold from 0 to 1), cost or cost:matrix.csv, "
+        "or conformal:0.1 (a share of errors between 0 and 1)"
+    )
 
 
 def _length(value: Any) -> Any:
@@ -152,13 +193,21 @@ class PolygonOptions(_Model):
 class Settings(PolygonOptions):
     """How a scene is segmented and its class map made polygons. Nothing here changes with the machine that runs it.
 
-    ``block`` (px), ``workers``, ``in_flight``, ``retries`` and ``memory`` never change the result; the rest may, and
-    so may the kind of ``device`` in the last digits of a probability.
+    ``decide``: how a pixel's class follows from its probabilities: "leaf", the most probable leaf; "level:2", the most
+    probable class of that level; "backoff:0.7", down the tree from the top as long as the most probable child has that
+    probability; "cost", the leaf of least expected tree distance, "cost:file.csv" of least expected cost;
+    "conformal:0.1", as far down as calibration says is wrong on at most that share of the area. ``margin`` and
+    ``level_rasters`` (levels, or "all"): further rasters to write. ``block`` (px), ``workers``, ``in_flight``,
+    ``retries`` and ``memory`` never change the result; the rest may, and so may the kind of ``device`` in the last
+    digits of a probability.
     """
 
     block: Annotated[int, Field(ge=16)] | Literal["auto"] = "auto"
     overlap: Annotated[int, Field(ge=0)] | None = None
     window: Literal["blend", "crop"] = "blend"
+    decide: Annotated[Decide, BeforeValidator(_decide), PlainSerializer(str)] = Decide("leaf")
+    margin: bool = False
+    level_rasters: Annotated[tuple[int, ...] | Literal["all"], BeforeValidator(_levels)] | None = None
     batch: Annotated[int, Field(ge=1, le=1024)] | None = None
     device: str = "auto"
     grid: Literal["scene", "model"] = "scene"

@@ -18,6 +18,7 @@ FLOORS = {
     "grid": 1,
     "config": 1,
     "geodesy": 1,
+    "kernels": 1,
     "model": 2,
     "decode": 2,
     "scene": 3,

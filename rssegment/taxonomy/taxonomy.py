@@ -10,7 +10,7 @@ import hashlib
 import json
 from collections import Counter
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from functools import cached_property
 from pathlib import Path
 from typing import Any, Self
@@ -19,11 +19,13 @@ import numpy as np
 from numpy.typing import NDArray
 
 from rssegment.errors import OutputError, TaxonomyError
+from rssegment.taxonomy.arrays import TreeArrays
 from rssegment.taxonomy.tree import CODE_LIMIT, Color, Node, arrange, check_name, tidy
 from rssegment.taxonomy.yaml_form import PROSE, Document, Entry, decode, parse, render
 
 __all__ = ["Node", "Taxonomy"]
 
+_UNDECIDED_COLOR = (190, 190, 190)
 _FILE_LIMIT = 16 * 2**20  # bytes; a raster given in place of a taxonomy must not be read into memory
 _CONFIG_FOLDERS = (
     Path(__file__).parents[1] / "configs",
@@ -192,19 +194,46 @@ class Taxonomy:
         self._check_level(k)
         return tuple(n for n in self.nodes if n.level == k or (n.level < k and not self._children[n.code]))
 
+    # What a map may leave open
+
+    @property
+    def undecided(self) -> int:
+        """The code, which is no class's, of pixels where not even a top class is sure: 255 or 65535, whichever is free.
+
+        Raises
+        ------
+        TaxonomyError
+            A class has that code.
+        """
+        code = 255 if max(self._by_code) < 255 else CODE_LIMIT
+        if code in self._by_code:
+            raise TaxonomyError(
+                f"taxonomy {self.name!r} uses code {code} for {self._by_code[code].name!r}, which a decision that may "
+                "stay open needs for 'undecided'; give that class another code"
+            )
+        return code
+
+    def with_undecided(self) -> Taxonomy:
+        """The same classes and, as one more at the top, "undecided": what a map of such decisions holds."""
+        name = (
+            "undecided"
+            if all(n.name != "undecided" for n in self.nodes if n.parent is None)
+            else "undecided pixels"
+        )
+        open_ = Node(self.undecided, name, _UNDECIDED_COLOR, 1, None, (name,), "Undecided")
+        return replace(self, nodes=(*self.nodes, open_))
+
     # Arrays
 
     @cached_property
+    def arrays(self) -> TreeArrays:
+        """Parents, levels, leaves and membership as arrays over :attr:`nodes`."""
+        return TreeArrays.of(self.nodes, self.leaves)
+
+    @property
     def membership(self) -> NDArray[np.bool_]:
         """(N nodes, L leaves): whether a leaf is the node or lies under it. Read-only."""
-        column = {leaf.code: channel for channel, leaf in enumerate(self.leaves)}
-        row = {node.code: index for index, node in enumerate(self.nodes)}
-        matrix = np.zeros((len(self.nodes), len(self.leaves)), bool)
-        for leaf in self.leaves:
-            for node in (*self.ancestors(leaf), leaf):
-                matrix[row[node.code], column[leaf.code]] = True
-        matrix.flags.writeable = False
-        return matrix
+        return self.arrays.membership
 
     @cached_property
     def leaf_codes(self) -> NDArray[np.uint16]:

@@ -9,7 +9,7 @@ import math
 import numpy as np
 from numpy.typing import NDArray
 
-from rssegment.vector._compile import inlined, kernel
+from rssegment.kernels import inlined, kernel
 
 __all__ = ["NODES", "pixel_sizes", "region_sizes"]
 

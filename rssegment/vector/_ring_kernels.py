@@ -10,7 +10,7 @@ from __future__ import annotations
 import numpy as np
 from numpy.typing import NDArray
 
-from rssegment.vector._compile import inlined, kernel
+from rssegment.kernels import inlined, kernel
 
 __all__ = ["count_corners", "fill_slots", "name_sides", "order_rings", "place_rings", "walk_rings"]
 

@@ -13,7 +13,7 @@ from __future__ import annotations
 import numpy as np
 from numpy.typing import NDArray
 
-from rssegment.vector._compile import inlined, kernel
+from rssegment.kernels import inlined, kernel
 
 __all__ = [
     "ABSENT",

@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from rssegment.vector._compile import inlined, kernel
+from rssegment.kernels import inlined, kernel
 from rssegment.vector._simplify_bitmap import (
     ABSENT,
     BITMAP,

@@ -8,7 +8,7 @@ from __future__ import annotations
 import numpy as np
 from numpy.typing import NDArray
 
-from rssegment.vector._compile import inlined
+from rssegment.kernels import inlined
 from rssegment.vector._simplify_bitmap import ABSENT, Bitmap, address_of, is_set
 
 __all__ = ["may_be_straight", "side_pixels"]

@@ -11,7 +11,7 @@ import math
 import numpy as np
 from numpy.typing import NDArray
 
-from rssegment.vector._compile import inlined, kernel
+from rssegment.kernels import inlined, kernel
 from rssegment.vector._square_runs import (
     KINDS,
     SECOND,

@@ -12,7 +12,7 @@ import math
 import numpy as np
 from numpy.typing import NDArray
 
-from rssegment.vector._compile import inlined, kernel
+from rssegment.kernels import inlined, kernel
 
 __all__ = ["find_blocked"]
 

@@ -14,7 +14,7 @@ import math
 import numpy as np
 from numpy.typing import NDArray
 
-from rssegment.vector._compile import inlined
+from rssegment.kernels import inlined
 from rssegment.vector._square_stations import (
     Frame,
     Scatter,

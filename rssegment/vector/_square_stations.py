@@ -15,7 +15,7 @@ import math
 import numpy as np
 from numpy.typing import NDArray
 
-from rssegment.vector._compile import inlined
+from rssegment.kernels import inlined
 
 __all__ = [
     "Frame", "Scatter", "Stations", "across", "area_moments", "axis", "far_station", "first_quadrant", "guess_frames",

@@ -18,7 +18,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from rssegment.vector._compile import DOWN, LEFT, RIGHT, UP, inlined, kernel
+from rssegment.kernels import inlined, kernel
 
 __all__ = [
     "count_runs",
@@ -32,6 +32,9 @@ __all__ = [
 
 Int32 = NDArray[np.int32]
 Int64 = NDArray[np.int64]
+
+# Directions along pixel edges. A left turn adds 1, a right turn adds 3, the way back is ``d ^ 2``.
+RIGHT, UP, LEFT, DOWN = 0, 1, 2, 3
 
 
 @kernel("int64(uint8[:, ::1])", "int64(uint16[:, ::1])")

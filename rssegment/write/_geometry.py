@@ -7,7 +7,7 @@ from __future__ import annotations
 import numpy as np
 from numpy.typing import NDArray
 
-from rssegment.write._compile import inlined, kernel
+from rssegment.kernels import inlined, kernel
 
 __all__ = ["hilbert_keys", "oriented", "wkb_bytes"]
 

@@ -1,4 +1,4 @@
-"""How the kernels of this room are compiled: ahead of the call, once per machine, without the GIL."""
+"""How kernels are compiled: ahead of the call, once per machine, without the GIL."""
 
 from __future__ import annotations
 
@@ -7,12 +7,9 @@ from typing import Any, TypeVar, cast
 
 import numba
 
-__all__ = ["DOWN", "LEFT", "RIGHT", "UP", "inlined", "kernel"]
+__all__ = ["inlined", "kernel"]
 
 Function = TypeVar("Function", bound=Callable[..., Any])
-
-# Directions along pixel edges. A left turn adds 1, a right turn adds 3, the way back is ``d ^ 2``.
-RIGHT, UP, LEFT, DOWN = 0, 1, 2, 3
 
 
 def kernel(*signatures: str) -> Callable[[Function], Function]:
