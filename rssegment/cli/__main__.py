@@ -1,0 +1,5 @@
+"""``python -m rssegment.cli``."""
+
+from rssegment.cli.main import main
+
+main()

@@ -1,0 +1,58 @@
+"""How the command line begins and ends."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import sys
+from typing import Any
+
+import typer
+
+from rssegment.cli import demo, inspect, segment, vectorize  # noqa: F401  (their verbs join the application)
+from rssegment.cli.app import app
+from rssegment.errors import BlocksFailedError, RssegmentError
+
+__all__ = ["main"]
+
+
+class _Stopped(BaseException):
+    """Ctrl-C or SIGTERM. Not KeyboardInterrupt, which the command-line library would swallow."""
+
+
+def main() -> None:
+    """Runs the command line; exits with 0 done, 1 done in part or failed, 2 bad input."""
+    for number in (signal.SIGINT, signal.SIGTERM):
+        signal.signal(number, _stop)
+    try:
+        app()
+    except RssegmentError as error:
+        _fail(error)
+    except _Stopped:
+        kept = (
+            "; what is done is kept: run the command again with --resume"
+            if "segment" in sys.argv[1:2]
+            else ""
+        )
+        print(f"rssegment: stopped{kept}", file=sys.stderr)
+        sys.stderr.flush()
+        # blocks may still be at work on threads; all they write is whole or not at all
+        os._exit(1)
+
+
+def _stop(_number: int, _frame: object) -> None:
+    raise _Stopped
+
+
+def _fail(error: RssegmentError) -> None:
+    if "--json" in sys.argv:
+        facts: dict[str, Any] = {"status": "failed", "error": type(error).__name__, "message": str(error)}
+        if isinstance(error, BlocksFailedError):
+            facts |= {
+                "status": "partial",
+                "missing": [dict(zip(("block", "reason"), f, strict=True)) for f in error.failures],
+            }
+        typer.echo(json.dumps(facts))
+    typer.echo(f"rssegment: {error}", err=True)
+    sys.exit(error.exit_code)
