@@ -26,7 +26,7 @@ FLOORS = {
     "vector": 3,
     "write": 3,
     "run": 4,
-    "evaluation": 4,
+    "evaluation": 2,
     "report": 5,
     "demo": 5,
     "cli": 6,

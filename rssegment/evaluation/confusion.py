@@ -6,29 +6,31 @@ never averaged over blocks.
 
 from __future__ import annotations
 
-from collections.abc import Collection
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Self
+from typing import Any, Self
 
 import numpy as np
 from numpy.typing import NDArray
 
 from rssegment.errors import InputError
+from rssegment.evaluation._count_kernels import count_pairs
+from rssegment.evaluation.lookup import NODE_LIMIT, LabelPairs
+from rssegment.evaluation.plain import difference, entries, whole
 from rssegment.taxonomy import Node, Taxonomy
 
 __all__ = ["Confusion", "LevelCounts"]
 
-_NODE_LIMIT = 4096  # counts are quadratic in the nodes: 134 MB here
-_CHUNK = 1 << 20  # pixels counted at a time, 8 bytes each while they are
+_UNDECIDED, _NONE = "undecided", "none"
 
 
 @dataclass(frozen=True)
 class LevelCounts:
-    """Confusion counts of the K classes of one level.
+    """Confusion counts of K classes that exclude each other: those of a level, or of a cut through the tree (level 0).
 
     ``counts`` (K, K + 1) int64: true class down, predicted class across; the last column counts pixels for
-    which no class of this level was predicted (no data, or a coarser class).
-    ``coarser`` counts reference pixels labelled above this level, which it can't score.
+    which none of the classes was predicted (no data, undecided, or a coarser class).
+    ``coarser`` counts reference pixels labelled above these classes (or beside them), which they can't score.
     """
 
     level: int
@@ -41,8 +43,8 @@ class LevelCounts:
 class Confusion:
     """How often each node was predicted where each was true; add those of the blocks to get the map's.
 
-    ``counts`` (N, N + 1) int64 over all nodes of the taxonomy in pre-order: true node down, predicted node
-    across, no data last. Reference pixels without label are not in it.
+    ``counts`` (N, N + 2) int64 over all nodes of the taxonomy in pre-order: true node down, predicted node
+    across, then undecided, then no data. Reference pixels without label are not in it.
     """
 
     taxonomy: Taxonomy
@@ -52,55 +54,44 @@ class Confusion:
     def empty(cls, taxonomy: Taxonomy) -> Self:
         """No pixels yet."""
         nodes = len(taxonomy.nodes)
-        if nodes > _NODE_LIMIT:
+        if nodes > NODE_LIMIT:
             raise InputError(
-                f"taxonomy {taxonomy.name!r} has {nodes} classes; at most {_NODE_LIMIT} can be scored"
+                f"taxonomy {taxonomy.name!r} has {nodes} classes; at most {NODE_LIMIT} can be scored"
             )
-        return cls(taxonomy, np.zeros((nodes, nodes + 1), np.int64))
+        return cls(taxonomy, np.zeros((nodes, nodes + 2), np.int64))
 
     @classmethod
     def of(
         cls,
-        prediction: NDArray[np.integer],
-        reference: NDArray[np.integer],
+        prediction: NDArray[np.integer[Any]],
+        reference: NDArray[np.integer[Any]],
         taxonomy: Taxonomy,
         ignore: Collection[int] = (),
     ) -> Self:
         """Counts of two label arrays of one shape that hold codes of ``taxonomy``, at any level.
 
         Pixels whose reference is 0 or one of ``ignore`` are left out. Where the reference has a label and the
-        prediction is 0, the pixel counts, as a miss.
+        prediction is 0, the pixel counts, as a miss. The prediction may be ``taxonomy.undecided``.
 
         Raises
         ------
         InputError
             The shapes differ, the values are not whole numbers, or a value is no code of the taxonomy.
         """
-        if prediction.shape != reference.shape:
-            raise InputError(
-                f"the prediction is {prediction.shape}, the reference {reference.shape}; expected one shape"
-            )
-        _check_labels(prediction, "prediction")
-        _check_labels(reference, "reference")
+        pairs = LabelPairs(prediction, reference, taxonomy, ignore)
         empty = cls.empty(taxonomy)
-        width = len(taxonomy.nodes) + 2  # nodes, no data, unknown
-        across = _index_table(taxonomy, ())
-        down = _index_table(taxonomy, ignore)
-        joint = _joint_counts(reference, prediction, down * width, across, width * width).reshape(
-            width, width
-        )
-        if joint[-1].any():
-            _refuse_unknown(reference, down == width - 1, "reference", taxonomy)
-        if joint[:-2, -1].any():
-            _refuse_unknown(
-                prediction[down[reference] < width - 2], across == width - 1, "prediction", taxonomy
-            )
-        return cls(taxonomy, empty.counts + joint[:-2, :-1])
+        size = len(taxonomy.nodes) + 3
+        joint = np.zeros((size, size), np.int64)
+        for _, true, predicted in pairs.chunks():
+            count_pairs(true, predicted, pairs.down, pairs.across, joint)
+        pairs.refuse_unknown_pairs(joint)
+        return cls(taxonomy, empty.counts + joint[:-3, :-1])
 
     def __add__(self, other: Confusion) -> Confusion:
         if self.taxonomy != other.taxonomy:
             raise InputError(
-                f"counts of taxonomies {self.taxonomy.name!r} and {other.taxonomy.name!r} can't be added"
+                f"counts of {difference(self.taxonomy, other.taxonomy)} can't be added; "
+                "score both maps with one taxonomy"
             )
         return Confusion(self.taxonomy, self.counts + other.counts)
 
@@ -118,66 +109,67 @@ class Confusion:
 
     def at_level(self, level: int) -> LevelCounts:
         """Counts between the classes of ``taxonomy.level(level)``: deeper nodes count as their ancestors there."""
-        classes = self.taxonomy.level(level)
+        return self._folded(level, self.taxonomy.level(level))
+
+    def at_cut(self, nodes: Sequence[Node | int | str]) -> LevelCounts:
+        """Counts between ``nodes``, none of which lies above another: deeper nodes count as theirs.
+
+        Raises
+        ------
+        InputError
+            One of the nodes lies above another, or is given twice.
+        """
+        classes = tuple(self.taxonomy.node(node) for node in nodes)
+        for index, node in enumerate(classes):
+            for other in classes[:index]:
+                shorter = min(node.path, other.path, key=len)
+                if node.path[: len(shorter)] == other.path[: len(shorter)]:
+                    raise InputError(
+                        f"{'/'.join(other.path)} and {'/'.join(node.path)} can't be classes side by side: "
+                        "one is, or lies above, the other; leave one out"
+                    )
+        return self._folded(0, classes)
+
+    def common_cut(self) -> tuple[Node, ...]:
+        """The deepest classes that the reference tells apart, and beside them the largest ones that it never uses.
+
+        These are the nodes that are true somewhere, less those under another such node; and, so that every
+        prediction down there has a place, the topmost nodes that neither contain nor lie under one of them.
+        """
+        above = self.taxonomy.arrays.ancestry[:-1, :-1]
+        occurs = self.counts.any(axis=1)
+        contains = (above & occurs[:, None]).any(axis=0)  # itself, or a node under it
+        chosen = occurs | ~contains
+        topmost = chosen & ~(above & chosen[None, :] & ~np.eye(len(chosen), dtype=bool)).any(axis=1)
+        return tuple(node for node, keep in zip(self.taxonomy.nodes, topmost, strict=True) if keep)
+
+    def _folded(self, level: int, classes: tuple[Node, ...]) -> LevelCounts:
         last = len(classes)
-        index = {node.code: i for i, node in enumerate(classes)}
-        lookup = self.taxonomy.ancestor_lookup(level)
-        target = np.array([index.get(int(lookup[node.code]), last) for node in self.taxonomy.nodes] + [last])
+        row = {node.code: index for index, node in enumerate(self.taxonomy.nodes)}
+        inside = self.taxonomy.arrays.ancestry[:, [row[node.code] for node in classes]]
+        target = np.append(np.where(inside.any(axis=1), inside.argmax(axis=1), last), last)  # last: no data
         folded = np.zeros((last + 1, last + 1), np.int64)
-        np.add.at(folded, (target[:-1, None], target[None, :]), self.counts)
+        true, predicted = np.nonzero(self.counts)
+        np.add.at(folded, (target[true], target[predicted]), self.counts[true, predicted])
         return LevelCounts(level, classes, folded[:-1], int(folded[-1].sum()))
 
+    def as_dict(self) -> dict[str, Any]:
+        """Plain values: ``counts`` is a list of true code, predicted code (or "undecided", "none"), pixels."""
+        codes = [node.code for node in self.taxonomy.nodes]
+        names = [*codes, _UNDECIDED, _NONE]
+        places = zip(*np.nonzero(self.counts), strict=True)
+        return {"counts": [[codes[i], names[j], int(self.counts[i, j])] for i, j in places]}
 
-def _check_labels(labels: NDArray[np.integer], what: str) -> None:
-    if labels.dtype.kind not in "ui":
-        raise InputError(f"the {what} has values of type {labels.dtype}; expected class codes, whole numbers")
-    if labels.dtype in (np.uint8, np.uint16) or labels.size == 0:
-        return
-    low, high = int(labels.min()), int(labels.max())
-    if low < 0 or high > 65535:
-        raise InputError(
-            f"the {what} has values from {low} to {high}; class codes are 1 to 65535, and 0 is no data "
-            "(set the raster's nodata value if it has another)"
-        )
-
-
-def _index_table(taxonomy: Taxonomy, ignore: Collection[int]) -> NDArray[np.intp]:
-    """(65536,): index of each code among the nodes; then no data and what is ignored; then unknown codes."""
-    nodes = len(taxonomy.nodes)
-    table = np.full(65536, nodes + 1, np.intp)
-    table[[node.code for node in taxonomy.nodes]] = np.arange(nodes)
-    for code in (0, *ignore):
-        if not 0 <= code <= 65535:
-            raise InputError(f"the value to ignore is {code}; expected one from 0 to 65535")
-        table[code] = nodes
-    return table
-
-
-def _joint_counts(
-    reference: NDArray[np.integer],
-    prediction: NDArray[np.integer],
-    down: NDArray[np.intp],
-    across: NDArray[np.intp],
-    size: int,
-) -> NDArray[np.int64]:
-    """(size,): how often each sum of the two tables' values occurs."""
-    total = np.zeros(size, np.int64)
-    true, predicted = reference.reshape(-1), prediction.reshape(-1)
-    for start in range(0, true.size, _CHUNK):
-        joint = down[true[start : start + _CHUNK]]
-        joint += across[predicted[start : start + _CHUNK]]
-        total += np.bincount(joint, minlength=size)
-    return total
-
-
-def _refuse_unknown(
-    labels: NDArray[np.integer], unknown: NDArray[np.bool_], what: str, taxonomy: Taxonomy
-) -> None:
-    values, times = np.unique(labels[unknown[labels]], return_counts=True)
-    shown = ", ".join(f"{value} ({count} px)" for value, count in zip(values[:5], times[:5], strict=True))
-    more = f" and {len(values) - 5} more" if len(values) > 5 else ""
-    cure = "pass them as ignore=, or use" if what == "reference" else "use"
-    raise InputError(
-        f"the {what} has values that are no codes of taxonomy {taxonomy.name!r}: {shown}{more}; "
-        f"{cure} the taxonomy that it was made with"
-    )
+    @classmethod
+    def from_dict(cls, values: Mapping[str, Any], taxonomy: Taxonomy) -> Self:
+        """The counts that :meth:`as_dict` wrote; InputError where ``values`` are not such."""
+        result = cls.empty(taxonomy)
+        down = {node.code: index for index, node in enumerate(taxonomy.nodes)}
+        across: dict[Any, int] = {**down, _UNDECIDED: len(down), _NONE: len(down) + 1}
+        for true, predicted, pixels in entries(values, "counts", 3):
+            if true not in down or predicted not in across:
+                raise InputError(
+                    f"counts of true {true!r}, predicted {predicted!r}: no codes of taxonomy {taxonomy.name!r}"
+                )
+            result.counts[down[true], across[predicted]] += whole(pixels, "pixels")
+        return result

@@ -52,7 +52,7 @@ def evaluate(
         for part in BlockGrid(true.shape, block):
             labels = _read(true, part.core, "reference")
             total += Confusion.of(_read(predicted, part.core, "prediction"), labels, tree, ignore)
-    return Scores(total)
+    return Scores.of(total)
 
 
 @contextmanager

@@ -4,18 +4,29 @@ from __future__ import annotations
 
 import math
 from collections import Counter
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
-from functools import cached_property
-from typing import Any
+from functools import cached_property, reduce
+from operator import add
+from typing import TYPE_CHECKING, Any, Self
 from unicodedata import combining, east_asian_width
 
 import numpy as np
 from numpy.typing import NDArray
 
+from rssegment.errors import InputError
 from rssegment.evaluation import scores
+from rssegment.evaluation.areas import AreaEstimate, StratifiedEstimate, estimate_areas
+from rssegment.evaluation.backoff import BackoffCurve
 from rssegment.evaluation.confusion import Confusion, LevelCounts
-from rssegment.taxonomy import Node
+from rssegment.evaluation.evidence import Evidence
+from rssegment.evaluation.hierarchy import hierarchy_scores
+from rssegment.evaluation.reliability import Reliability
+from rssegment.taxonomy import Node, Taxonomy
+
+if TYPE_CHECKING:
+    from rssegment.evaluation.boundaries import BoundaryCounts
+    from rssegment.evaluation.objects import ObjectCounts
 
 __all__ = ["LevelScores", "Scores"]
 
@@ -157,21 +168,89 @@ class LevelScores:
 class Scores:
     """Scores of a map against its reference, at every level; :attr:`leaf` is the finest."""
 
-    confusion: Confusion
+    evidence: Evidence
+
+    @classmethod
+    def of(cls, confusion: Confusion) -> Self:
+        """Scores from confusion counts alone."""
+        return cls(Evidence(confusion))
+
+    @classmethod
+    def merge(cls, scores: Iterable[Scores]) -> Scores:
+        """Scores of several maps as of one: counts are summed, never scores averaged."""
+        parts = list(scores)
+        if not parts:
+            raise InputError("there are no scores to merge; expected at least one")
+        return reduce(add, parts)
+
+    def __add__(self, other: Scores) -> Scores:
+        return Scores(self.evidence + other.evidence)
+
+    @property
+    def confusion(self) -> Confusion:
+        return self.evidence.confusion
+
+    @property
+    def taxonomy(self) -> Taxonomy:
+        return self.evidence.taxonomy
 
     @cached_property
     def levels(self) -> tuple[LevelScores, ...]:
         """From the coarsest level, 1, to the leaves."""
-        depth = self.confusion.taxonomy.depth
+        depth = self.taxonomy.depth
         return tuple(LevelScores(self.confusion.at_level(level)) for level in range(1, depth + 1))
 
     @property
     def leaf(self) -> LevelScores:
         return self.levels[-1]
 
+    @cached_property
+    def common(self) -> LevelScores:
+        """At the deepest classes that the reference distinguishes."""
+        return LevelScores(self.confusion.at_cut(self.confusion.common_cut()))
+
+    @cached_property
+    def hierarchy(self) -> dict[str, float]:
+        """Scores that know the tree; see :mod:`rssegment.evaluation.hierarchy`."""
+        coherence = self.evidence.coherence
+        rate = coherence.rate if coherence else float("nan")
+        return {**hierarchy_scores(self.confusion), "incoherence_rate": rate}
+
+    @property
+    def reliability(self) -> dict[int, Reliability]:
+        return self.evidence.reliability
+
+    @cached_property
+    def curve(self) -> BackoffCurve | None:
+        return self.evidence.backoff.curve if self.evidence.backoff else None
+
+    @property
+    def boundaries(self) -> dict[int, BoundaryCounts]:
+        return self.evidence.boundaries
+
+    @property
+    def objects(self) -> ObjectCounts | None:
+        return self.evidence.objects
+
+    @cached_property
+    def stratified(self) -> StratifiedEstimate | None:
+        """Area-adjusted estimates; None where the whole map was not counted."""
+        return estimate_areas(self.confusion, self.evidence.areas) if self.evidence.areas else None
+
+    @property
+    def areas(self) -> tuple[AreaEstimate, ...]:
+        """Estimated area of each class of :attr:`common`; empty where the whole map was not counted."""
+        return self.stratified.classes if self.stratified else ()
+
+    @property
+    def accuracy(self) -> tuple[float, float]:
+        """Area-adjusted overall accuracy and the half width of its 95 % interval; NaN where the areas are unknown."""
+        found = self.stratified
+        return (found.accuracy, found.half_width) if found else (float("nan"), float("nan"))
+
     def as_dict(self) -> dict[str, Any]:
         """Plain values for JSON; scores that are not defined are None."""
-        taxonomy, pixels = self.confusion.taxonomy.name, self.confusion.pixels
+        taxonomy, pixels = self.taxonomy.name, self.confusion.pixels
         return {"taxonomy": taxonomy, "pixels": pixels, "levels": [level.as_dict() for level in self.levels]}
 
     def table(self) -> str:

@@ -13,7 +13,7 @@ from hypothesis.extra import numpy as hnp
 from numpy.typing import NDArray
 
 from rssegment.errors import InputError
-from rssegment.evaluation import Confusion, confusion
+from rssegment.evaluation import Confusion, lookup
 from rssegment.taxonomy import Taxonomy
 
 DEMO = Taxonomy.load("demo")
@@ -37,7 +37,7 @@ Pair = tuple[NDArray[np.uint8], NDArray[np.uint8]]
 def test_counts_equal_brute_force(pair: Pair, ignore: set[int], chunk: int) -> None:
     prediction, reference = pair
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(confusion, "_CHUNK", chunk)
+        patch.setattr(lookup, "_CHUNK", chunk)
         counted = Confusion.of(prediction, reference, DEMO, ignore)
     expected = Counter(
         (t, p) for t, p in zip(reference.flat, prediction.flat, strict=True) if t != 0 and t not in ignore
@@ -122,7 +122,7 @@ def test_views_in_any_layout() -> None:
 def test_the_largest_code() -> None:
     tree = Taxonomy.flat("ends", {1: ("a", (0, 0, 0)), 65535: ("b", (1, 1, 1))})
     values = np.array([[1, 65535]], np.uint16)
-    assert Confusion.of(values, values[:, ::-1], tree).counts.tolist() == [[0, 1, 0], [1, 0, 0]]
+    assert Confusion.of(values, values[:, ::-1], tree).counts.tolist() == [[0, 1, 0, 0], [1, 0, 0, 0]]
 
 
 def test_unknown_values_are_refused_not_dropped() -> None:

@@ -146,7 +146,7 @@ def demo_scores() -> Scores:
     tree = Taxonomy.load("demo")
     reference = np.array([[1, 1, 2, 3, 4, 20, 0]], np.uint8)
     prediction = np.array([[1, 2, 2, 3, 5, 3, 3]], np.uint8)
-    return Scores(Confusion.of(prediction, reference, tree))
+    return Scores.of(Confusion.of(prediction, reference, tree))
 
 
 def test_every_level(demo_scores: Scores) -> None:
@@ -172,7 +172,7 @@ def test_as_dict_is_json(demo_scores: Scores) -> None:
         "iou": 0.5, "f1": pytest.approx(2 / 3), "precision": 0.5, "recall": 1.0,
     }  # fmt: skip
     assert rows["bare"]["iou"] is None
-    assert Scores(Confusion.empty(Taxonomy.load("demo"))).as_dict()["levels"][0]["mean_iou"] is None
+    assert Scores.of(Confusion.empty(Taxonomy.load("demo"))).as_dict()["levels"][0]["mean_iou"] is None
 
 
 def test_table(demo_scores: Scores) -> None:
@@ -196,7 +196,7 @@ def test_table(demo_scores: Scores) -> None:
 
 
 def scores_of(tree: Taxonomy, reference: list[int], prediction: list[int]) -> Scores:
-    return Scores(Confusion.of(np.array([prediction]), np.array([reference]), tree))
+    return Scores.of(Confusion.of(np.array([prediction]), np.array([reference]), tree))
 
 
 @pytest.mark.parametrize("name", ["demo", "flair", "corine"])
@@ -204,8 +204,8 @@ def scores_of(tree: Taxonomy, reference: list[int], prediction: list[int]) -> Sc
 def test_table_fits_a_terminal_and_shows_every_class_once(name: str, times: int) -> None:
     tree = Taxonomy.load(name)
     nodes = len(tree.nodes)
-    counts = np.random.default_rng(0).integers(1, 1000, (nodes, nodes + 1)) * times
-    result = Scores(Confusion(tree, counts))
+    counts = np.random.default_rng(0).integers(1, 1000, (nodes, nodes + 2)) * times
+    result = Scores.of(Confusion(tree, counts))
     assert max(map(_cells, result.table().splitlines())) <= 80
     for level in result.levels:
         rows = [row for row in level.table().splitlines()[3:] if not row.startswith("  not ")]
@@ -250,13 +250,13 @@ def scored_rows(level: LevelScores) -> list[dict[str, object]]:
 
 def test_no_score_reads_minus_zero() -> None:
     tree = Taxonomy.flat("two", {1: ("a", (0, 0, 0)), 2: ("b", (1, 1, 1))})
-    text = Scores(Confusion(tree, np.array([[50_000, 50_010, 0], [50_000, 49_990, 0]]))).table()
+    text = Scores.of(Confusion(tree, np.array([[50_000, 50_010, 0, 0], [50_000, 49_990, 0, 0]]))).table()
     assert "kappa 0.000" in text
     assert "-0.000" not in text
 
 
 def test_table_of_nothing() -> None:
-    empty = Scores(Confusion.empty(Taxonomy.load("demo")))
+    empty = Scores.of(Confusion.empty(Taxonomy.load("demo")))
     assert empty.table().split("\n\n") == [
         "level 1: no pixels to score",
         "level 2: as level 1",

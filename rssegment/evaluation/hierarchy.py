@@ -1,0 +1,87 @@
+"""Scores that know the tree: a wrong crop is a lesser mistake than a lake.
+
+All are sums over pixels of counts between all nodes. Where the reference is coarse (no leaf), a deeper prediction is
+first cut to its ancestor at the reference's level, so that being more specific than the reference is no error.
+Undecided counts as the root, and so does a prediction without data: nothing was said.
+"""
+
+from __future__ import annotations
+
+import numpy as np
+from numpy.typing import NDArray
+
+from rssegment.evaluation.confusion import Confusion
+from rssegment.taxonomy.arrays import TreeArrays
+
+__all__ = ["hierarchy_scores"]
+
+
+def hierarchy_scores(confusion: Confusion) -> dict[str, float]:
+    """Scores by name; NaN where there is nothing to score.
+
+    ``hierarchical_distance``: mean number of edges between predicted and true node. ``mistake_severity``: mean height
+    (longest way down to a leaf) of their lowest common ancestor over mistakes; a coarser prediction that contains the
+    truth is none. ``hierarchical_precision``, ``_recall`` and ``_f1`` (Kiritchenko et al. 2006): of the sets of a
+    node and its ancestors, without the root, common nodes over those predicted, over the true ones, and their
+    harmonic mean. ``mean_level`` and ``undecided``: mean level as predicted (undecided 0) and part left undecided,
+    over the pixels that have a prediction.
+    """
+    tree = confusion.taxonomy.arrays
+    true, column = np.nonzero(confusion.counts)
+    pixels = confusion.counts[true, column].astype(np.float64)
+    size = len(tree.codes)
+    predicted = np.minimum(column, size)  # no data as the root
+    cut = _cut(tree)[true, predicted]
+    levels = np.append(tree.levels, 0)
+    common = tree.common_levels[true, cut]
+    mistaken = common < levels[cut]
+    heights = _heights(tree)[_lowest_common(tree, true, common)]
+    precision = _quotient(common @ pixels, levels[cut] @ pixels)
+    recall = _quotient(common @ pixels, levels[true] @ pixels)
+    given = column <= size
+    return {
+        "hierarchical_distance": _quotient(tree.distances[true, cut] @ pixels, pixels.sum()),
+        "mistake_severity": _quotient(heights[mistaken] @ pixels[mistaken], pixels[mistaken].sum()),
+        "hierarchical_precision": precision,
+        "hierarchical_recall": recall,
+        "hierarchical_f1": _quotient(2 * precision * recall, precision + recall),
+        "mean_level": _quotient(levels[predicted[given]] @ pixels[given], pixels[given].sum()),
+        "undecided": _quotient(pixels[column == size].sum(), pixels[given].sum()),
+    }
+
+
+def _cut(tree: TreeArrays) -> NDArray[np.int64]:
+    """(N, N + 1): row of each predicted node, cut to the level of a true node that is no leaf; the root is row N."""
+    size = len(tree.codes)
+    parents = np.append(tree.parents, size)
+    levels = np.append(tree.levels, 0)
+    limit = tree.levels.copy()
+    limit[tree.leaves] = levels.max()
+    cut = np.broadcast_to(np.arange(size + 1), (size, size + 1))
+    while (deeper := levels[cut] > limit[:, None]).any():
+        cut = np.where(deeper, parents[cut], cut)
+    return cut
+
+
+def _heights(tree: TreeArrays) -> NDArray[np.int32]:
+    """(N + 1,): number of edges from each node down to the deepest leaf under it; the root last."""
+    heights = np.zeros(len(tree.codes) + 1, np.int32)
+    for row in range(len(tree.codes) - 1, -1, -1):  # pre-order backwards: children before their parent
+        parent = tree.parents[row]
+        heights[parent] = max(heights[parent], heights[row] + 1)
+    return heights
+
+
+def _lowest_common(tree: TreeArrays, rows: NDArray[np.intp], level: NDArray[np.int32]) -> NDArray[np.intp]:
+    """The ancestors of ``rows`` at ``level``."""
+    parents = np.append(tree.parents, len(tree.codes))
+    levels = np.append(tree.levels, 0)
+    found = rows
+    while (deeper := levels[found] > level).any():
+        found = np.where(deeper, parents[found], found)
+    return found
+
+
+def _quotient(above: float, below: float) -> float:
+    """NaN where ``below`` is 0."""
+    return float(above / below) if below else float("nan")
