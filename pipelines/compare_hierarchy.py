@@ -1,0 +1,361 @@
+"""What does a class tree bring? Flat and hierarchical heads, and labels of mixed depth, on FLAIR aerial tiles.
+
+    python pipelines/compare_hierarchy.py data/flair_d034 compare/ --seeds 0 1 2 --workers 2
+
+Arms, all with the same network, steps and data order in each seed, and the same function to begin with:
+flat_all   one logit per leaf, parents by summation; all labels are leaves
+tree_all   one score per node (parameter-sharing softmax); all labels are leaves
+tree_mixed … half of the blocks are labelled with the leaves' parents only
+flat_half  flat; the half of the blocks that has leaf labels alone, seen twice as often
+flat_mixed flat; labels as in tree_mixed
+
+Finished runs are kept in `runs.jsonl` and not done again; `table.md` is made of all that are there. One thread per
+run, so the same seed gives the same weights on the same machine. The folder holds `*_train.tif` (R, G, B, NIR, uint8,
+0.2 m) with `*_train_labels.tif`, and `*_val.tif` likewise. Imagery and labels: IGN - FLAIR #1 (Garioud et al. 2022,
+arXiv 2211.12979), Licence Ouverte 2.0.
+"""
+
+import argparse
+import hashlib
+import json
+import time
+from concurrent.futures import ProcessPoolExecutor, as_completed
+from dataclasses import asdict, dataclass, replace
+from functools import cache
+from multiprocessing import get_context
+from pathlib import Path
+
+import numpy as np
+import rasterio
+import torch
+from rasterio.enums import Resampling
+
+from rssegment.evaluation import scores
+from rssegment.evaluation.confusion import Confusion
+from rssegment.model.architectures.enet import ENet
+from rssegment.model.hierarchy import Hierarchical, node_log_probabilities
+from rssegment.model.losses import HierarchicalLoss
+from rssegment.taxonomy import Taxonomy
+
+FLAIR = Taxonomy.load("flair")
+ABSENT, SAME = (14, 15, 16, 17, 18, 19), {18: 1}  # codes that hardly occur; a greenhouse counts as a building
+TREE = replace(FLAIR, name="flair-13", nodes=tuple(n for n in FLAIR.nodes if n.code not in ABSENT))
+ROWS = {node.code: row for row, node in enumerate(TREE.nodes)}
+ARMS = ("flat_all", "tree_all", "tree_mixed", "flat_half", "flat_mixed")
+PAIRS = (
+    ("tree_all", "flat_all"),
+    ("tree_mixed", "flat_mixed"),
+    ("tree_mixed", "flat_half"),
+    ("flat_mixed", "flat_half"),
+    ("tree_mixed", "tree_all"),
+)
+SHRINK, PEAK, BINS, TAUS = 2, 5e-3, 20, np.linspace(0, 1, 41)  # 0.2 m -> 0.4 m; learning rate; of confidence
+
+
+@dataclass(frozen=True)
+class Plan:
+    """What all runs have in common: data, steps, patches per step, and the sides of patches and blocks in px."""
+
+    data: str
+    steps: int
+    batch: int
+    patch: int
+    block: int
+
+
+@dataclass(frozen=True)
+class Tile:
+    """Bands (4, H, W) uint8, codes (H, W) of leaves or 0."""
+
+    bands: np.ndarray
+    codes: np.ndarray
+
+
+def main(arguments: list[str] | None = None) -> None:
+    parser = argparse.ArgumentParser(description="Compare heads and label depths on FLAIR tiles.")
+    parser.add_argument("data", type=Path, help="folder of *_train.tif, *_train_labels.tif, *_val.tif …")
+    parser.add_argument("out", type=Path, help="folder of runs.jsonl and table.md")
+    parser.add_argument("--seeds", type=int, nargs="+", default=[0, 1, 2])
+    parser.add_argument("--arms", nargs="+", choices=ARMS, default=ARMS)
+    parser.add_argument("--steps", type=int, default=700)
+    parser.add_argument("--batch", type=int, default=4)
+    parser.add_argument("--patch", type=int, default=192)
+    parser.add_argument(
+        "--block", type=int, default=512, help="side of the areas that share a depth of labels"
+    )
+    parser.add_argument("--workers", type=int, default=1)
+    parser.add_argument("--table-only", action="store_true", help="table of the finished runs")
+    args = parser.parse_args(arguments)
+    plan = Plan(args.data.name, args.steps, args.batch, args.patch, args.block)
+    args.out.mkdir(parents=True, exist_ok=True)
+    done = {(run["arm"], run["seed"]) for run in finished(args.out, plan)}
+    todo = [(arm, seed) for seed in args.seeds for arm in args.arms if (arm, seed) not in done]
+    if todo and not args.table_only:
+        with ProcessPoolExecutor(args.workers, get_context("spawn")) as pool:
+            for job in as_completed([pool.submit(one_run, args.data, plan, *pair) for pair in todo]):
+                with (args.out / "runs.jsonl").open("a") as file:
+                    file.write(json.dumps(job.result()) + "\n")
+                (args.out / "table.md").write_text(table(finished(args.out, plan), plan), encoding="utf-8")
+    (args.out / "table.md").write_text(table(finished(args.out, plan), plan), encoding="utf-8")
+
+
+def finished(out: Path, plan: Plan) -> list[dict]:
+    """The runs of this plan that are in the folder."""
+    path = out / "runs.jsonl"
+    lines = path.read_text().splitlines() if path.is_file() else []
+    runs = [json.loads(line) for line in lines if line.endswith("}")]
+    return sorted(
+        (run for run in runs if run["plan"] == asdict(plan)), key=lambda r: (r["seed"], ARMS.index(r["arm"]))
+    )
+
+
+# Data
+
+
+@cache
+def tiles(folder: Path, part: str) -> tuple[Tile, ...]:
+    """Bands averaged to 0.4 m, and the commonest label of each of those pixels."""
+    table, found = np.zeros(256, np.int64), []
+    for code in FLAIR.leaf_codes.tolist():
+        table[code] = SAME.get(code, 0 if code in ABSENT else code)
+    for path in sorted(folder.glob(f"*_{part}.tif")):
+        with (
+            rasterio.open(path) as image,
+            rasterio.open(path.with_name(path.stem + "_labels.tif")) as labels,
+        ):
+            shape = image.height // SHRINK, image.width // SHRINK
+            bands = image.read(range(1, 5), out_shape=(4, *shape), resampling=Resampling.average)
+            found.append(Tile(bands, table[labels.read(1, out_shape=shape, resampling=Resampling.mode)]))
+    if not found:
+        raise SystemExit(f"no *_{part}.tif in {folder}")
+    return tuple(found)
+
+
+@cache
+def statistics(folder: Path) -> tuple[np.ndarray, np.ndarray]:
+    """Mean and deviation (4, 1, 1) of the training bands."""
+    values = np.concatenate([t.bands[:, ::7, ::7].reshape(4, -1) for t in tiles(folder, "train")], axis=1)
+    return values.mean(1)[:, None, None], values.std(1)[:, None, None]
+
+
+def blocks(folder: Path, plan: Plan, arm: str, seed: int) -> list[Tile]:
+    """The training tiles in blocks; of mixed labels each tile's half, drawn by the seed, has parents for leaves."""
+    rng = np.random.default_rng([seed, 1])
+    parent = np.arange(256)
+    for leaf in TREE.leaves:
+        parent[leaf.code] = leaf.parent or leaf.code
+    found = []
+    for tile in tiles(folder, "train"):
+        rows, cols = (
+            np.linspace(0, n, max(1, round(n / plan.block)) + 1).astype(int) for n in tile.codes.shape
+        )
+        spots = [(r, c) for r in range(len(rows) - 1) for c in range(len(cols) - 1)]
+        coarse = set(rng.permutation(len(spots))[: len(spots) // 2].tolist())
+        for place, (r, c) in enumerate(spots):
+            part = np.s_[..., rows[r] : rows[r + 1], cols[c] : cols[c + 1]]
+            block = Tile(tile.bands[part], tile.codes[part])
+            if place not in coarse or arm.endswith("_all"):
+                found.append(block)
+            elif arm.endswith("_mixed"):
+                found.append(Tile(block.bands, parent[block.codes]))
+    return found
+
+
+def sample(block: Tile, side: int, rng: np.random.Generator) -> tuple[np.ndarray, np.ndarray]:
+    """A patch in one of eight poses under another light."""
+    row, col = (rng.integers(0, n - side + 1) for n in block.codes.shape)
+    turns, mirror = rng.integers(4), (1, -1)[rng.integers(2)]
+    image = np.rot90(block.bands[:, row : row + side, col : col + side], turns, (1, 2))[..., ::mirror]
+    codes = np.rot90(block.codes[row : row + side, col : col + side], turns)[:, ::mirror]
+    light = rng.uniform(0.8, 1.2) * rng.uniform(0.95, 1.05, (4, 1, 1))
+    return np.clip(image * light + rng.uniform(-12, 12), 0, 255), codes
+
+
+def normalise(images: np.ndarray, folder: Path) -> torch.Tensor:
+    mean, std = statistics(folder)
+    scaled = torch.from_numpy(((images - mean) / std).astype(np.float32))
+    return scaled.contiguous(memory_format=torch.channels_last)
+
+
+# One run
+
+
+def one_run(folder: Path, plan: Plan, arm: str, seed: int) -> dict:
+    torch.set_num_threads(1)
+    start = time.monotonic()
+    model, loss = train(folder, plan, arm, seed)
+    state = b"".join(value.contiguous().numpy().tobytes() for value in model.state_dict().values())
+    found, curve = validate(model, folder)
+    record = {"arm": arm, "seed": seed, "plan": asdict(plan), "weights": hashlib.sha256(state).hexdigest()}
+    record |= {"loss": loss, "scores": found, "curve": curve, "seconds": round(time.monotonic() - start)}
+    print(arm, seed, {key: round(value, 4) for key, value in found.items()}, flush=True)
+    return record
+
+
+def begin(arm: str, seed: int) -> Hierarchical:
+    """The same weights in all arms of a seed: a leaf's channel is the same, inner nodes' scores start at 0."""
+    torch.manual_seed(seed)
+    network = ENet(4, len(TREE.nodes), drop=0.02)
+    leaves, head = TREE.arrays.leaves.tolist(), network.head
+    if arm.startswith("flat"):
+        network.head = torch.nn.ConvTranspose2d(head.in_channels, len(leaves), 2, stride=2)
+        network.head.load_state_dict({"weight": head.weight[:, leaves], "bias": head.bias[leaves]})
+    else:
+        inner = [row for row in range(len(TREE.nodes)) if row not in leaves]
+        with torch.no_grad():
+            head.weight[:, inner] = 0
+            head.bias[inner] = 0
+    torch.manual_seed(seed)  # for the dropout
+    kind = "flat" if arm.startswith("flat") else "hierarchical"
+    return Hierarchical(network.to(memory_format=torch.channels_last), TREE, kind)
+
+
+def train(folder: Path, plan: Plan, arm: str, seed: int) -> tuple[Hierarchical, float]:
+    """AdamW and one cycle of the learning rate; the mean loss of the last hundred steps."""
+    model, criterion, rng = begin(arm, seed), HierarchicalLoss(TREE), np.random.default_rng(seed)
+    pool = blocks(folder, plan, arm, seed)
+    area = np.array([block.codes.size for block in pool])
+    optimizer = torch.optim.AdamW(model.parameters(), lr=PEAK, weight_decay=1e-2)
+    schedule = torch.optim.lr_scheduler.OneCycleLR(optimizer, PEAK, total_steps=plan.steps, pct_start=0.1)
+    losses = []
+    for _ in range(plan.steps):
+        chosen = rng.choice(len(pool), plan.batch, p=area / area.sum())
+        images, codes = zip(*(sample(pool[k], plan.patch, rng) for k in chosen), strict=True)
+        loss = criterion(model(normalise(np.stack(images), folder)), torch.from_numpy(np.stack(codes)))
+        optimizer.zero_grad()
+        loss.backward()
+        optimizer.step()
+        schedule.step()
+        losses.append(loss.item())
+    return model.eval(), float(np.mean(losses[-100:]))
+
+
+# Scores
+
+
+def validate(model: Hierarchical, folder: Path) -> tuple[dict[str, float], list[list[float]]]:
+    """Scores over all validation tiles, patch by patch without overlap, and the curve of back-off.
+
+    At each level the most probable of its classes is decided: its IoU, and the expected calibration error of its
+    probability in 20 equal bins. Distances are edges of the tree between the most probable leaf and the true one.
+    The curve has τ, the part of pixels whose decided node is the true leaf or above it, and the mean of the decided
+    level over the depth of the decided path's end; back-off goes to the most probable child while its P >= τ.
+    """
+    levels = [[ROWS[node.code] for node in TREE.level(k)] for k in range(1, TREE.depth + 1)]
+    codes, arrays = TREE.arrays.codes, TREE.arrays
+    counts = [Confusion.empty(TREE) for _ in levels]
+    bins = np.zeros((len(levels), 3, BINS))  # pixels, sum of confidence, right ones
+    totals, steps = np.zeros(5), np.zeros((2, len(TAUS)))
+    for truth, logs in predictions(model, folder):
+        shares = np.exp(logs)  # (N, P)
+        totals[:3] += truth.size, -logs[truth, np.arange(truth.size)].sum(), 0
+        for k, rows in enumerate(levels):
+            best = shares[rows].argmax(0)
+            decided, confidence = np.array(rows)[best], shares[rows].max(0)
+            counts[k] += Confusion.of(codes[decided], codes[truth], TREE)
+            right = arrays.ancestry[truth, decided]
+            place = np.minimum((confidence * BINS).astype(int), BINS - 1)
+            bins[k] += [np.bincount(place, weights=w, minlength=BINS) for w in (None, confidence, right)]
+        edges = arrays.distances[truth, decided]  # of the last level: leaves
+        totals[2:4] += edges.sum(), (edges > 0).sum()
+        steps += backoff(shares, truth)
+    pixels = totals[0]
+    found = {
+        "pixel_accuracy": 1 - totals[3] / pixels,
+        "nll": totals[1] / pixels,
+        "distance": totals[2] / pixels,
+        "mistake_distance": totals[2] / max(1, totals[3]),
+    }
+    for k, (number, total, right) in enumerate(bins, 1):
+        level = counts[k - 1].at_level(k).counts
+        found |= {f"miou_{k}": scores.mean_iou(level), f"accuracy_{k}": scores.pixel_accuracy(level)}
+        found[f"ece_{k}"] = float(np.abs(total - right).sum() / number.sum())
+    correct, specific = steps / pixels
+    order = np.argsort(specific, kind="stable")
+    xs, ys = np.append(0, specific[order]), np.append(1, correct[order])
+    found["curve_area"] = float(np.trapezoid(ys, xs) + (1 - xs[-1]) * ys[-1])
+    found |= {
+        "correct_70": correct[TAUS.searchsorted(0.7)],
+        "specificity_70": specific[TAUS.searchsorted(0.7)],
+    }
+    return {key: float(v) for key, v in found.items()}, np.column_stack([TAUS, correct, specific]).tolist()
+
+
+def predictions(model: Hierarchical, folder: Path):
+    """Rows of the true leaves (P,) and log-probabilities of all nodes (N, P) of labelled pixels, patch by patch."""
+    lookup = np.zeros(256, np.int64)
+    lookup[list(ROWS)] = list(ROWS.values())
+    for tile in tiles(folder, "val"):
+        for row in range(0, tile.codes.shape[0], 512):
+            for col in range(0, tile.codes.shape[1], 512):
+                part = np.s_[..., row : row + 512, col : col + 512]
+                with torch.inference_mode():
+                    logs = node_log_probabilities(model(normalise(tile.bands[part][None], folder)), TREE)[0]
+                known = tile.codes[part] > 0
+                yield lookup[tile.codes[part][known]], logs.numpy().astype(np.float64)[:, known]
+
+
+def backoff(shares: np.ndarray, truth: np.ndarray) -> np.ndarray:
+    """(2, T) sums over pixels for each τ: right decisions, and specificity."""
+    arrays = TREE.arrays
+    top = len(arrays.codes)
+    place, path = np.full(truth.size, top), []  # greedy path from the root: nodes and their probabilities
+    for _ in range(TREE.depth):
+        below = place.copy()
+        for node in np.unique(place):
+            children = np.flatnonzero(arrays.parents == node)
+            if len(children):
+                here = place == node
+                below[here] = children[shares[children][:, here].argmax(0)]
+        path.append((below, shares[below, np.arange(truth.size)], below != place))
+        place = below
+    depth = arrays.levels[place]
+    sums = np.zeros((2, len(TAUS)))
+    for t, tau in enumerate(TAUS):
+        decided = np.full(truth.size, top)
+        for nodes, share, deeper in path:
+            decided = np.where(deeper & (share >= tau), nodes, decided)
+        level = np.append(arrays.levels, 0)[decided]
+        sums[:, t] = arrays.ancestry[truth, decided].sum(), (level / depth).sum()
+    return sums
+
+
+# Report
+
+
+def table(runs: list[dict], plan: Plan) -> str:
+    """Markdown: means and deviations of each arm over its seeds, and differences between arms, seed by seed."""
+    by = {(run["arm"], run["seed"]): run["scores"] for run in runs}
+    names = list(runs[0]["scores"]) if runs else []
+    text = [
+        f"# Flat and hierarchical heads\n\n{len(runs)} runs. "
+        + ", ".join(f"{k} {v}" for k, v in asdict(plan).items())
+    ]
+    text += [f"Validation, mean ± standard deviation over seeds {sorted({s for _, s in by})}:", heading(ARMS)]
+    for name in names:
+        cells = (summary([v[name] for (a, _), v in by.items() if a == arm]) for arm in ARMS)
+        text[-1] += f"\n| {name} | " + " | ".join(cells) + " |"
+    text += ["Differences, seed by seed:", heading([f"{a} − {b}" for a, b in PAIRS])]
+    for name in names:
+        cells = []
+        for a, b in PAIRS:
+            both = sorted({s for x, s in by if x == a} & {s for x, s in by if x == b})
+            gaps = [by[a, s][name] - by[b, s][name] for s in both]
+            cells.append(f"{summary(gaps, '+')} ({', '.join(f'{gap:+.3f}' for gap in gaps)})")
+        text[-1] += f"\n| {name} | " + " | ".join(cells) + " |"
+    return "\n\n".join(text) + "\n"
+
+
+def heading(columns: list[str]) -> str:
+    return "| score | " + " | ".join(columns) + " |\n|" + "---|" * (len(columns) + 1)
+
+
+def summary(values: list[float], sign: str = "") -> str:
+    if not values:
+        return "–"
+    spread = f" ± {np.std(values, ddof=1):.4f}" if len(values) > 1 else ""
+    return f"{np.mean(values):{sign}.4f}{spread}"
+
+
+if __name__ == "__main__":
+    main()
