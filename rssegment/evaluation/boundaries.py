@@ -27,6 +27,7 @@ from numpy.typing import NDArray
 
 from rssegment.errors import InputError
 from rssegment.evaluation import _boundary_kernels as kernels
+from rssegment.evaluation.plain import field, whole, wholes
 from rssegment.grid import Box
 
 __all__ = ["BoundaryCounts", "margin_px"]
@@ -181,22 +182,16 @@ class BoundaryCounts:
         InputError
             It is something else.
         """
-        try:
-            classes = tuple(int(code) for code in plain["classes"])
-            arrays = [np.array(plain[name], np.int64) for name in _ARRAYS]
-            counts = cls(int(plain["level"]), classes, float(plain["tolerance"]), *arrays)
-        except (KeyError, TypeError, ValueError, OverflowError) as error:
-            raise InputError(
-                f"these are no boundary counts: {error!r}; expected what as_dict() gives"
-            ) from error
-        if any(array.shape != (len(classes),) or (array < 0).any() for array in arrays):
-            raise InputError(
-                f"these are no boundary counts: expected {len(classes)} numbers of pixels for each count"
-            )
-        return counts
+        classes = tuple(wholes(plain, "classes").tolist())
+        tolerance = field(plain, "tolerance")
+        if isinstance(tolerance, bool) or not isinstance(tolerance, int | float):
+            raise InputError(f"'tolerance' is {tolerance!r}; expected a number of metres")
+        _check_tolerance(tolerance)
+        arrays = (wholes(plain, name, len(classes)) for name in _ARRAYS)
+        return cls(whole(field(plain, "level"), "level"), classes, float(tolerance), *arrays)
 
 
-_ARRAYS = tuple(field.name for field in fields(BoundaryCounts) if field.name.endswith(("_band", "_edge")))
+_ARRAYS = tuple(f.name for f in fields(BoundaryCounts) if f.name.endswith(("_band", "_edge")))
 
 
 def _check_tolerance(tolerance: float) -> None:

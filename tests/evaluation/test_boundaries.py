@@ -287,15 +287,19 @@ def test_survives_json(labels: tuple[NDArray, NDArray], tolerance: float) -> Non
     [
         {"true_band": [1]},
         {"true_band": [-1, 0, 0]},
+        {"true_band": [1.5, 0, 0]},
         {"classes": 3},
+        {"level": "top"},
         {"tolerance": "wide"},
-        {"right_edge": [[1, 2], [3]]},
+        {"tolerance": 0},
+        {"right_edge": [[1, 2], [3], 4]},
     ],
 )
 def test_refuses_what_is_no_counts(change: dict) -> None:
-    plain = whole(halves(1), halves(0), (1, 1), 2).as_dict() | change
-    with pytest.raises(InputError, match="no boundary counts"):
-        BoundaryCounts.from_dict(plain)
+    plain = whole(halves(1), halves(0), (1, 1), 2).as_dict()
+    for wrong in (plain | change, {key: plain[key] for key in plain.keys() - change.keys()}, [], None):
+        with pytest.raises(InputError):
+            BoundaryCounts.from_dict(wrong)  # type: ignore[arg-type]
 
 
 @pytest.mark.parametrize(
