@@ -1,0 +1,412 @@
+"""Polygons and points of any file that GDAL or GeoParquet's readers know, brought onto a pixel grid."""
+
+from __future__ import annotations
+
+import json
+import math
+import os
+import threading
+import warnings
+from collections.abc import Sequence
+from dataclasses import dataclass
+from functools import lru_cache
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
+import pyogrio
+import pyogrio.raw
+import shapely
+from numpy.typing import NDArray
+from odc.geo.geobox import GeoBox
+from pyogrio.errors import DataSourceError
+from pyproj import CRS, Transformer
+from pyproj.exceptions import ProjError
+
+from rssegment.errors import InputError, TaxonomyError
+from rssegment.grid import ground_resolution
+from rssegment.taxonomy import ClassMapping, Taxonomy
+from rssegment.taxonomy.mapping import unknown_values
+from rssegment.vector.rasterize import PixelShapes
+
+__all__ = ["FeatureSource", "GridFeatures", "Layer", "crs_of", "describe", "features_on", "stamp"]
+
+CODE = "code"  # the column that holds the class in the files that rssegment writes
+_PARQUET = (".parquet", ".geoparquet")
+_EARTH = 6.4e6  # m, radius
+_SAG = 0.02  # px that a straight edge may lie beside its true curve
+_AREAL = [shapely.GeometryType.POLYGON, shapely.GeometryType.MULTIPOLYGON]
+_POINTS = [shapely.GeometryType.POINT, shapely.GeometryType.MULTIPOINT]
+
+
+class Layer(NamedTuple):
+    """One layer of a vector file: its columns, its CRS (None: it says nothing), and how many features it has."""
+
+    name: str | None
+    columns: tuple[str, ...]
+    crs: CRS | None
+    features: int
+
+
+@dataclass(frozen=True)
+class FeatureSource:
+    """Which features, and what class each means: a value, small and fit to travel.
+
+    ``label``: the code that all have; else ``column`` tells, through ``mapping`` or as codes, names or paths of
+    ``taxonomy``. Without any of these every feature has the value 1. ``what`` names the file in messages.
+    """
+
+    path: str
+    geobox: GeoBox
+    what: str = "reference"
+    layer: str | None = None
+    column: str | None = None
+    label: int | None = None
+    taxonomy: Taxonomy | None = None
+    mapping: ClassMapping | None = None
+    stamp: int = 0
+
+
+@dataclass(frozen=True, eq=False)
+class GridFeatures:
+    """The features of a file that may lie on the grid, in pixel coordinates (col, row) of the whole grid.
+
+    ``geometries`` (n,) in the file's order, ``codes`` (n,) uint16: their classes, 0 for left out or unknown;
+    ``remarks``: what was not used, and why.
+    """
+
+    geometries: NDArray[np.object_]
+    codes: NDArray[np.uint16]
+    shapes: PixelShapes
+    remarks: tuple[str, ...]
+
+
+def describe(path: str, layer: str | None = None, what: str = "reference") -> Layer:
+    """The layer of a vector file.
+
+    Raises
+    ------
+    InputError
+        No file that can be read, no such layer, or several and none was chosen; says which there are.
+    """
+    if Path(path).suffix.lower() in _PARQUET:
+        return _parquet_layer(path, what)
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            names = [str(name) for name, kind in pyogrio.list_layers(path) if kind is not None]
+            chosen = _chosen(names, layer, path, what)
+            info = pyogrio.read_info(path, layer=chosen, force_feature_count=True)
+    except (DataSourceError, OSError, ValueError) as error:
+        if isinstance(error, InputError):
+            raise
+        raise InputError(f"can't open the {what} {path}: {error}") from error
+    crs = None if info["crs"] is None else _crs(info["crs"], path, what)
+    return Layer(chosen, tuple(map(str, info["fields"])), crs, int(info["features"]))
+
+
+def crs_of(geobox: GeoBox) -> CRS | None:
+    """The CRS of a grid as pyproj's; None if it has none."""
+    return None if geobox.crs is None else CRS.from_wkt(geobox.crs.to_wkt())
+
+
+def features_on(source: FeatureSource) -> GridFeatures:
+    """The features that may lie on the grid of ``source``, read once per process and file version.
+
+    Edges are cut into pieces so short that, brought to another CRS, they follow their curve to a fiftieth of a pixel.
+    Memory: all features whose boxes touch the grid's, 16 bytes for each vertex and some hundred for each feature.
+
+    Raises
+    ------
+    InputError
+        The file can't be read or placed, has no such column, classes that are unknown, or nothing on the grid.
+    """
+    with _lock:
+        return _features(source)
+
+
+_lock = threading.Lock()
+
+
+@lru_cache(maxsize=4)
+def _features(source: FeatureSource) -> GridFeatures:
+    layer = describe(source.path, source.layer, source.what)
+    column = _column(source, layer)
+    crs = _placing(source, layer)
+    wkb, values = _read(source, layer, column, _window(source.geobox, layer.crs))
+    geometries = _parsed(wkb, source)
+    codes = _codes(source, values, len(geometries))
+    geometries, remarks = _usable(geometries, source)
+    if values is not None and (lost := int(np.sum(_missing(values)))):
+        remarks.append(
+            f"{lost} features of {source.path} have no value in {column!r}: what they cover is left out"
+        )
+    geometries = _on_grid(geometries, source.geobox, layer.crs, crs)
+    near, lost = _near(geometries, source.geobox)
+    if not near.any():
+        raise InputError(_no_overlap(source, layer))
+    if lost:
+        remarks.append(f"{lost} features of {source.path} have no place in the prediction's CRS")
+    geometries, codes = geometries[near], codes[near]
+    return GridFeatures(geometries, codes, PixelShapes.of(geometries, codes), tuple(remarks))
+
+
+def _chosen(names: Sequence[str], layer: str | None, path: str, what: str) -> str:
+    listing = ", ".join(names)
+    if layer is not None and layer not in names:
+        raise InputError(
+            f"the {what} {path} has no layer {layer!r}; it has {listing or 'none with geometries'}"
+        )
+    if not names:
+        raise InputError(f"the {what} {path} has no layer with geometries; give a file of polygons or points")
+    if layer is None and len(names) > 1:
+        raise InputError(f"the {what} {path} has {len(names)} layers; say which one by layer: {listing}")
+    return layer or names[0]
+
+
+def _crs(text: Any, path: str, what: str) -> CRS:
+    try:
+        return CRS.from_user_input(text)
+    except ProjError as error:
+        raise InputError(f"the {what} {path} has a CRS that can't be understood: {str(text)[:80]}") from error
+
+
+def _parquet_layer(path: str, what: str) -> Layer:
+    try:
+        schema, rows = pq.read_schema(path), pq.read_metadata(path).num_rows
+    except (OSError, pa.ArrowException) as error:
+        raise InputError(f"can't open the {what} {path}: {error}") from error
+    geometry, about = _parquet_geometry(schema, path, what)
+    crs = about.get("crs", "OGC:CRS84")  # what the format says of its absence
+    columns = tuple(name for name in schema.names if name not in (geometry, "bbox"))
+    return Layer(None, columns, None if crs is None else _crs(crs, path, what), rows)
+
+
+def _parquet_geometry(schema: pa.Schema, path: str, what: str) -> tuple[str, dict[str, Any]]:
+    try:
+        geo = json.loads((schema.metadata or {})[b"geo"])
+        name = geo["primary_column"]
+        about: dict[str, Any] = geo["columns"][name]
+    except (KeyError, ValueError, TypeError) as error:
+        raise InputError(
+            f"the {what} {path} is Parquet without geometries; expected GeoParquet, as GeoPandas or GDAL write it"
+        ) from error
+    if about.get("encoding") != "WKB":
+        raise InputError(
+            f"the {what} {path} has geometries encoded as {about.get('encoding')}; expected WKB "
+            "(ogr2ogr -lco GEOMETRY_ENCODING=WKB)"
+        )
+    return name, about
+
+
+def _column(source: FeatureSource, layer: Layer) -> str | None:
+    """The column that tells the class, or None where one class is all."""
+    if source.label is not None or (source.taxonomy is None and source.mapping is None):
+        return None
+    column = source.column or (CODE if CODE in layer.columns else None)
+    listing = ", ".join(layer.columns) or "none"
+    if column is None:
+        raise InputError(
+            f"which class are the features of the {source.what} {source.path}? Say in which column it is (column: "
+            f"{listing}), or give one class for all (label)"
+        )
+    if column not in layer.columns:
+        raise InputError(f"the {source.what} {source.path} has no column {column!r}; it has {listing}")
+    return column
+
+
+def _placing(source: FeatureSource, layer: Layer) -> CRS | None:
+    """The grid's CRS, once both sides have one or neither does."""
+    crs = crs_of(source.geobox)
+    if crs is None and layer.crs is not None:
+        raise InputError(
+            f"the prediction has no CRS, and the {source.what} {source.path} has {layer.crs.name}; give the prediction "
+            "its own, as by gdal_edit.py -a_srs EPSG:XXXX"
+        )
+    if crs is not None and layer.crs is None:
+        raise InputError(
+            f"the {source.what} {source.path} has no CRS; give it its own, as by ogr2ogr -a_srs EPSG:XXXX"
+        )
+    return crs
+
+
+def _window(geobox: GeoBox, crs: CRS | None) -> tuple[float, float, float, float] | None:
+    """The grid's box in the layer's CRS, a little larger; None where that can't be told."""
+    own = crs_of(geobox)
+    rows, cols = geobox.shape
+    xs, ys = zip(
+        *(geobox.affine * corner for corner in ((0, 0), (cols, 0), (0, rows), (cols, rows))), strict=True
+    )
+    box = (min(xs), min(ys), max(xs), max(ys))
+    if own is not None and crs is not None:
+        try:
+            box = Transformer.from_crs(own, crs, always_xy=True).transform_bounds(*box, densify_pts=21)
+        except ProjError:
+            return None
+    left, low, right, high = box
+    if (
+        not all(map(math.isfinite, box)) or left >= right or low >= high
+    ):  # over the antimeridian, or round a pole
+        return None
+    more = 0.01 * max(right - left, high - low)
+    return left - more, low - more, right + more, high + more
+
+
+def _read(
+    source: FeatureSource, layer: Layer, column: str | None, window: tuple[float, float, float, float] | None
+) -> tuple[NDArray[np.object_], NDArray[Any] | None]:
+    """Geometries as WKB, None where there is none, and the values of the column."""
+    columns = [] if column is None else [column]
+    try:
+        if layer.name is None:
+            table = pq.read_table(source.path, columns=[_geometry_name(source), *columns])
+            values = _plain_values(table.column(column)) if column else None
+            return np.array(table.column(0).to_pylist(), object), values
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            _, _, wkb, fields = pyogrio.raw.read(source.path, layer=layer.name, columns=columns, bbox=window)
+    except (DataSourceError, OSError, ValueError, pa.ArrowException) as error:
+        raise InputError(f"can't read the {source.what} {source.path}: {error}") from error
+    return wkb, fields[0] if column else None
+
+
+def _plain_values(column: pa.ChunkedArray) -> NDArray[Any]:
+    if pa.types.is_dictionary(column.type):
+        column = column.cast(column.type.value_type)
+    return np.asarray(column.to_numpy())
+
+
+def _geometry_name(source: FeatureSource) -> str:
+    return _parquet_geometry(pq.read_schema(source.path), source.path, source.what)[0]
+
+
+def _parsed(wkb: NDArray[np.object_], source: FeatureSource) -> NDArray[np.object_]:
+    try:
+        return np.asarray(shapely.from_wkb(wkb), object).reshape(-1)
+    except shapely.errors.ShapelyError as error:
+        raise InputError(f"can't read the geometries of the {source.what} {source.path}: {error}") from error
+
+
+def _missing(values: NDArray[Any]) -> NDArray[np.bool_]:
+    if values.dtype.kind == "f":
+        return np.asarray(np.isnan(values), bool)
+    if values.dtype.kind != "O":
+        return np.zeros(len(values), bool)
+    return np.array([value is None or value == "" or value != value for value in values], bool)  # noqa: PLR0124
+
+
+def _codes(source: FeatureSource, values: NDArray[Any] | None, count: int) -> NDArray[np.uint16]:
+    """(n,) the class of each feature."""
+    if values is None:
+        return np.full(count, 1 if source.label is None else source.label, np.uint16)
+    where = f"column {source.column or CODE!r} of the {source.what} {source.path}"
+    if source.mapping is not None:
+        return source.mapping.codes(values, where)
+    assert source.taxonomy is not None, "without mapping or taxonomy no column is read"
+    return _own_codes(values, source.taxonomy, where)
+
+
+def _own_codes(values: NDArray[Any], taxonomy: Taxonomy, where: str) -> NDArray[np.uint16]:
+    """Codes of values that are codes, names or paths of the taxonomy already; 0 where there is no value."""
+    missing = _missing(values)
+    distinct, places = np.unique(values[~missing].astype(object).astype(str), return_inverse=True)
+    found = [_code(text, taxonomy) for text in distinct]
+    unknown = [i for i, code in enumerate(found) if code is None]
+    if unknown:
+        times = np.bincount(places)[unknown]
+        raise InputError(
+            f"{where} has values that are no classes of taxonomy {taxonomy.name!r}: "
+            f"{unknown_values(distinct[unknown], times, 'x')}; expected codes, names or paths, or a mapping to them"
+        )
+    codes = np.zeros(len(values), np.uint16)
+    codes[~missing] = np.array([code or 0 for code in found], np.uint16)[places]
+    return codes
+
+
+def _code(text: str, taxonomy: Taxonomy) -> int | None:
+    number = text.strip().removesuffix(".0")
+    if number == "0":
+        return 0
+    for key in (text, int(number) if number.isdecimal() else None):
+        try:
+            if key is not None:
+                return taxonomy.node(key).code
+        except TaxonomyError:
+            continue
+    return None
+
+
+def _usable(geometries: NDArray[np.object_], source: FeatureSource) -> tuple[NDArray[np.object_], list[str]]:
+    """The geometries with None for those that label nothing, and what there is to say of them."""
+    remarks = []
+    nothing = shapely.is_missing(geometries) | shapely.is_empty(geometries)
+    if nothing.any():
+        remarks.append(f"{int(nothing.sum())} features of {source.path} have no geometry")
+    kinds = shapely.get_type_id(geometries)
+    lines = ~nothing & ~np.isin(kinds, [*_AREAL, *_POINTS, shapely.GeometryType.GEOMETRYCOLLECTION])
+    if lines.any() and lines.sum() == (~nothing).sum():
+        raise InputError(
+            f"the {source.what} {source.path} holds lines only; expected polygons or points "
+            "(lines become polygons by buffering them to their true width)"
+        )
+    if lines.any():
+        remarks.append(f"{int(lines.sum())} features of {source.path} are lines and label nothing")
+    geometries = geometries.copy()
+    geometries[lines] = None
+    return shapely.force_2d(geometries), remarks
+
+
+def _on_grid(
+    geometries: NDArray[np.object_], geobox: GeoBox, crs: CRS | None, target: CRS | None
+) -> NDArray[np.object_]:
+    """Geometries in pixel coordinates (col, row); points that have no place on the grid's map are far away."""
+    if crs is not None and target is not None and not crs.equals(target, ignore_axis_order=True):
+        areal = np.isin(shapely.get_type_id(geometries), _AREAL)
+        geometries[areal] = shapely.segmentize(geometries[areal], _longest(geobox, crs))
+        to_grid = Transformer.from_crs(crs, target, always_xy=True)
+        geometries = shapely.transform(
+            geometries, lambda xy: np.column_stack(to_grid.transform(xy[:, 0], xy[:, 1]))
+        )
+    inverse = ~geobox.affine
+
+    def to_pixels(xy: NDArray[np.float64]) -> NDArray[np.float64]:
+        col = inverse.a * xy[:, 0] + inverse.b * xy[:, 1] + inverse.c
+        row = inverse.d * xy[:, 0] + inverse.e * xy[:, 1] + inverse.f
+        return np.column_stack([col, row])
+
+    return np.asarray(shapely.transform(geometries, to_pixels), object)
+
+
+def _near(geometries: NDArray[np.object_], geobox: GeoBox) -> tuple[NDArray[np.bool_], int]:
+    """Which geometries, in pixels, may touch the grid; and how many have no place in its CRS."""
+    rows, cols = geobox.shape
+    left, top, right, bottom = shapely.bounds(geometries).T
+    placed = np.isfinite([left, top, right, bottom]).all(axis=0)
+    near = placed & (left < cols) & (right >= 0) & (top < rows) & (bottom >= 0)
+    return near, int(np.sum(~placed & ~shapely.is_missing(geometries) & ~shapely.is_empty(geometries)))
+
+
+def _longest(geobox: GeoBox, crs: CRS) -> float:
+    """Longest edge (units of ``crs``) whose curve, in another CRS, bulges by less than _SAG px."""
+    metres = math.sqrt(8 * _EARTH * _SAG * min(ground_resolution(geobox)))
+    if crs.is_geographic:
+        return metres / 111_320
+    return metres / float(crs.axis_info[0].unit_conversion_factor or 1)
+
+
+def _no_overlap(source: FeatureSource, layer: Layer) -> str:
+    if not layer.features:
+        return f"the {source.what} {source.path} has no features"
+    window = _window(source.geobox, layer.crs)
+    there = "" if window is None else f" (in its CRS about {', '.join(f'{value:.6g}' for value in window)})"
+    return (
+        f"none of the {layer.features} features of the {source.what} {source.path} lies on the prediction{there}; "
+        "give the polygons of that area, and see that their CRS is right"
+    )
+
+
+def stamp(path: str) -> int:
+    """Changes when the file is replaced."""
+    return os.stat(path).st_mtime_ns if os.path.exists(path) else 0
