@@ -3,43 +3,72 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from typing import Any
+from typing import Any, Protocol
 
 import numpy as np
 import torch
 from torch import Tensor
 
-from rssegment.errors import BundleError, MismatchError, ModelError
+from rssegment.errors import MismatchError, ModelError
+from rssegment.model.outputs import as_tree, outputs_of, tempered
 from rssegment.model.spec import ModelSpec
+from rssegment.taxonomy import Taxonomy
 
-__all__ = ["Model"]
+__all__ = ["LeafModel", "Model", "Values"]
 
-# Sums of a pixel's outputs may be this far from 1 where a bundle declares probabilities.
-_SUM_TOLERANCE = 1e-2
+Values = Tensor | np.ndarray[Any, Any]
+
+
+class LeafModel(Protocol):
+    """What a bundle is loaded as: callable on scene values (B, C, H, W) -> leaf probabilities (B, L, H, W) float32.
+
+    Values are in the band order of ``spec``, in the scene's own units; channel ``i`` of the result is the leaf with the
+    code ``leaves[i]``. ``fill`` (C,) has the band values to put where a scene has no data. Probabilities are
+    ``softmax(leaf_logits(values) / temperature)``. A patch's result does not depend on the others in its batch. May be
+    called by several threads.
+    """
+
+    @property
+    def spec(self) -> ModelSpec: ...
+    @property
+    def leaves(self) -> tuple[int, ...]: ...
+    @property
+    def device(self) -> torch.device: ...
+    @property
+    def temperature(self) -> float: ...
+    @property
+    def fill(self) -> np.ndarray[Any, np.dtype[np.float32]]: ...
+    def leaf_logits(self, values: Values) -> Tensor: ...
+    def __call__(self, values: Values) -> Tensor: ...
 
 
 class Model:
-    """Callable on scene values (B, C, H, W), in the bundle's band order -> leaf probabilities (B, L, H, W).
+    """A network as a :class:`LeafModel`; ``network`` takes normalised values and gives the bundle's output channels.
 
     Values are float32 as the scene has them; normalisation by the bundle's constants happens here, never by what
-    a patch happens to hold. Channel ``i`` of the result is the taxonomy's ``i``-th leaf.
-    May be called by several threads.
-    ``network`` takes normalised values and gives the bundle's output channels.
+    a patch happens to hold. ``classes`` are the class tree, or the codes of leaves that are in none.
+
+    Raises
+    ------
+    BundleError
+        The output channels of ``spec`` don't stand for these classes.
     """
 
     def __init__(
         self,
         network: Callable[[Tensor], Any],
         spec: ModelSpec,
-        leaves: Sequence[int],
+        classes: Taxonomy | Sequence[int],
         device: str | torch.device = "cpu",
+        temperature: float = 1.0,
     ) -> None:
+        tree = as_tree(classes)
         self.spec = spec
-        self.leaves = tuple(int(code) for code in leaves)
+        self.leaves: tuple[int, ...] = tuple(tree.leaf_codes.tolist())
         self.device = torch.device(device)
+        self.temperature = temperature
         self._network = network
-        self._order = torch.tensor(channel_order(spec, self.leaves), device=self.device)
-        self._selects = self._order.tolist() != list(range(len(spec.channels)))
+        self._outputs = outputs_of(spec, tree, self.device)
         self._mean, self._std = self._constants()
 
     @property
@@ -47,7 +76,7 @@ class Model:
         """Band values (C,) to put where a scene has no data: they are 0 after normalisation."""
         return self.spec.means
 
-    def __call__(self, values: Tensor | np.ndarray[Any, Any]) -> Tensor:
+    def __call__(self, values: Values) -> Tensor:
         """Leaf probabilities (B, L, H, W) float32 of scene values (B, C, H, W), on the model's device.
 
         Raises
@@ -57,23 +86,45 @@ class Model:
         ModelError
             The network raised, ran out of memory, or gave NaN or a wrong shape.
         """
+        with torch.inference_mode():
+            output = self._forward(values)
+            if self.temperature == 1:
+                result = self._outputs.probabilities(output)
+            else:
+                result = tempered(self._outputs.logits(output), self.temperature)
+            if not bool(result.sum().isfinite()):  # of numbers from 0 to 1: one NaN or infinity shows in it
+                raise self._not_finite()
+        return result
+
+    def leaf_logits(self, values: Values) -> Tensor:
+        """Leaf logits (B, L, H, W) float32, before the temperature; raises as a call does.
+
+        Of probabilities they are the logarithms. They come from torch's inference mode: clone them for autograd.
+        """
+        with torch.inference_mode():
+            logits = self._outputs.logits(self._forward(values))
+            # a leaf may be ruled out by -inf, but not all leaves of a pixel
+            if not bool(logits.amax(1).isfinite().all()):
+                raise self._not_finite()
+        return logits
+
+    def _forward(self, values: Values) -> Tensor:
+        """Output channels (B, K, H, W) float32."""
         values = torch.as_tensor(values)
         if values.ndim != 4 or values.shape[1] != len(self.spec.bands):
             wanted = f"(B, {len(self.spec.bands)}, H, W)"
             raise MismatchError(
                 f"model {self.spec.name} wants values of shape {wanted}; got {tuple(values.shape)}"
             )
-        with torch.inference_mode():
-            x = values.to(self.device, torch.float32).sub(self._mean).div_(self._std)
-            # oneDNN picks other kernels for another memory format, so it is fixed here and not left to the caller
-            output = self._run(x.contiguous(memory_format=torch.channels_last))
-            result = self._probabilities(self._checked(output, values))
-            if not bool(result.sum().isfinite()):  # of numbers from 0 to 1: one NaN or infinity shows in it
-                raise ModelError(
-                    f"model {self.spec.name} gave NaN or infinite scores; "
-                    "check its weights, and that the scene's values are in the range it was trained on"
-                )
-        return result
+        x = values.to(self.device, torch.float32).sub(self._mean).div_(self._std)
+        # oneDNN picks other kernels for another memory format, so it is fixed here and not left to the caller
+        return self._checked(self._run(x.contiguous(memory_format=torch.channels_last)), values)
+
+    def _not_finite(self) -> ModelError:
+        return ModelError(
+            f"model {self.spec.name} gave NaN or infinite scores; "
+            "check its weights, and that the scene's values are in the range it was trained on"
+        )
 
     def _constants(self) -> tuple[Tensor, Tensor]:
         shape = (1, -1, 1, 1)
@@ -110,48 +161,3 @@ class Model:
                 f"model {self.spec.name} gave an output of shape {tuple(output.shape)}; expected {expected}"
             )
         return output.to(self.device, torch.float32)
-
-    def _probabilities(self, output: Tensor) -> Tensor:
-        leaves = output.index_select(1, self._order) if self._selects else output  # (B, L, H, W)
-        leaves = leaves.contiguous()
-        if self.spec.output == "logits":
-            return leaves.softmax(1)
-        self._check_sums(output)
-        return self._shares(leaves)
-
-    def _check_sums(self, output: Tensor) -> None:
-        sums = output.sum(1)
-        worst = float((sums - 1).abs().max())
-        if float(output.min()) < -_SUM_TOLERANCE or worst > _SUM_TOLERANCE:
-            raise ModelError(
-                f"model {self.spec.name} is declared to give probabilities, and the lowest is "
-                f"{float(output.min()):g} and their sums reach {float(sums.min()):g} to {float(sums.max()):g}; "
-                "set the bundle's output to 'logits' if there is no softmax at its end"
-            )
-
-    def _shares(self, leaves: Tensor) -> Tensor:
-        """Probabilities divided by their sum, as some channels may be dropped; equal shares where all are 0."""
-        leaves = leaves.clamp_min(0)
-        sums = leaves.sum(1, keepdim=True)
-        return torch.where(
-            sums > 0, leaves / sums.clamp_min(torch.finfo(torch.float32).tiny), 1 / leaves.shape[1]
-        )
-
-
-def channel_order(spec: ModelSpec, leaves: Sequence[int]) -> list[int]:
-    """For each leaf the output channel that stands for it.
-
-    Raises
-    ------
-    BundleError
-        The leaves are not those that the channels stand for.
-    """
-    place = {code: channel for channel, code in enumerate(spec.channels) if code is not None}
-    if set(place) == set(leaves):
-        return [place[code] for code in leaves]
-    lacking = sorted(set(leaves) - set(place))
-    foreign = sorted(set(place) - set(leaves))
-    parts = [f"{len(place)} output channels stand for leaves and the taxonomy has {len(leaves)} leaves"]
-    parts += [f"no channel stands for leaf {', '.join(map(str, lacking))}"] if lacking else []
-    parts += [f"channel code {', '.join(map(str, foreign))} is no leaf of the taxonomy"] if foreign else []
-    raise BundleError(f"model {spec.name}: {'; '.join(parts)}")

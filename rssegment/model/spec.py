@@ -3,15 +3,16 @@
 from __future__ import annotations
 
 import re
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, ClassVar, Literal
 
 import numpy as np
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator, model_validator
 
 from rssegment.errors import BundleError
 
-__all__ = ["ARTIFACTS", "STORED_TYPES", "ArtifactKind", "BandSpec", "ModelSpec"]
+__all__ = ["ARTIFACTS", "STORED_TYPES", "ArtifactKind", "BandSpec", "Facts", "ModelSpec", "OutputKind"]
 
+OutputKind = Literal["logits", "probabilities", "scores"]
 ArtifactKind = Literal["safetensors", "pt2", "torchscript", "onnx"]
 # File name and media type of each kind of weights.
 ARTIFACTS: dict[str, tuple[str, str]] = {
@@ -27,18 +28,21 @@ Finite = Annotated[float, Field(allow_inf_nan=False)]
 Positive = Annotated[float, Field(gt=0, allow_inf_nan=False)]
 
 
-class _Facts(BaseModel):
+class Facts(BaseModel):
+    """Values of a bundle that say what is wrong with them; ``subject`` names them in messages."""
+
     model_config = ConfigDict(frozen=True, extra="forbid")
+    subject: ClassVar[str] = "model description"
 
     def __init__(self, **values: Any) -> None:
         """Checks every value; raises BundleError that names each one at fault."""
         try:
             super().__init__(**values)
         except ValidationError as error:
-            raise BundleError(f"bad model description: {_faults(error)}") from error
+            raise BundleError(f"bad {self.subject}: {_faults(error)}") from error
 
 
-class BandSpec(_Facts):
+class BandSpec(Facts):
     """One input band: its ``name``, and the ``mean`` and ``std`` that normalise its scene values."""
 
     name: Annotated[str, Field(min_length=1)]
@@ -46,7 +50,7 @@ class BandSpec(_Facts):
     std: Positive = 1.0
 
 
-class ModelSpec(_Facts):
+class ModelSpec(Facts):
     """What a model expects of a scene and what its output channels are.
 
     ``dtype`` is the type in which a scene stores its values; ``scaled`` says that the model wants
@@ -54,7 +58,9 @@ class ModelSpec(_Facts):
     was trained on. ``ground_resolution`` is the side of its pixels in metres; a scene's pixels may be up to
     ``resolution_factor`` times as large (finer scenes are averaged). ``patch`` and ``overlap`` are in px.
     ``channels`` has the code of the leaf that each output channel stands for, None for one that is dropped
-    (before the softmax of ``logits``). ``batch`` is set where the artifact works with one batch size only.
+    (before the softmax of ``logits``); probabilities of channels that share a leaf add up. With the ``output``
+    "scores", channels are scores of nodes, one for each node of the tree (see ``rssegment.model.hierarchy``).
+    ``batch`` is set where the artifact works with one batch size only.
     ``architecture`` is a registered name for safetensors weights (see ``create_architecture``), else free text.
     """
 
@@ -72,7 +78,7 @@ class ModelSpec(_Facts):
     patch: Annotated[int, Field(ge=1, le=65536)] = 512
     overlap: Annotated[int, Field(ge=0)] = 128
     batch: Annotated[int, Field(ge=1, le=1024)] | None = None
-    output: Literal["logits", "probabilities"] = "logits"
+    output: OutputKind = "logits"
     title: str = ""
     description: str = ""
     license: str = "other"
@@ -96,13 +102,13 @@ class ModelSpec(_Facts):
     @model_validator(mode="after")
     def _consistent(self) -> ModelSpec:
         names = [band.name.casefold() for band in self.bands]
-        codes = self.leaf_codes
+        given = [code for code in self.channels if code is not None]
         if len(set(names)) < len(names):
             raise ValueError(f"two bands have the same name: {', '.join(self.band_names)}")
-        if not codes:
+        if not given:
             raise ValueError("channels: at least one output channel must stand for a leaf")
-        if len(set(codes)) < len(codes):
-            raise ValueError("channels: two output channels have the same leaf code")
+        if self.output == "scores" and len(set(given)) < len(given):
+            raise ValueError("channels: two output channels have the same code; a node has one score")
         if not self.value_range[0] < self.value_range[1]:
             raise ValueError(
                 f"value_range: the low {self.value_range[0]} must be less than the high {self.value_range[1]}"
@@ -116,9 +122,13 @@ class ModelSpec(_Facts):
         return tuple(band.name for band in self.bands)
 
     @property
+    def codes(self) -> tuple[int, ...]:
+        """Codes of the leaves (of ``scores``, nodes) that channels stand for, each once, in the channels' order."""
+        return tuple(dict.fromkeys(code for code in self.channels if code is not None))
+
+    @property
     def leaf_codes(self) -> tuple[int, ...]:
-        """Codes of the leaves, in the order of the output channels, without those that are dropped."""
-        return tuple(code for code in self.channels if code is not None)
+        return self.codes
 
     @property
     def means(self) -> np.ndarray[tuple[int], np.dtype[np.float32]]:

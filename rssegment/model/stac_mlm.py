@@ -6,18 +6,19 @@ What MLM has no field for is under the prefix ``rssegment:``. Specification: htt
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
 from datetime import UTC, datetime
 from typing import Any
 
 import torch
 
 from rssegment.errors import BundleError
+from rssegment.model.files import Asset, SpecialistEntry, file_facts, specialist_facts
+from rssegment.model.json_field import Field, single
 from rssegment.model.spec import ARTIFACTS, BandSpec, ModelSpec
 from rssegment.taxonomy import Taxonomy
 
-__all__ = ["Asset", "assets_from_item", "spec_from_item", "spec_to_item"]
+__all__ = ["spec_from_item", "spec_to_item"]
 
 MLM = "https://stac-extensions.github.io/mlm/v1.4.0/schema.json"
 EXTENSIONS = (
@@ -31,21 +32,14 @@ _ARTIFACT_TYPES = {
     "torchscript": "torch.jit.save",
     "onnx": "torch.onnx.export",
 }
-_SHA256 = "1220"  # multihash: algorithm sha2-256, 32 bytes
-_MISSING = object()
-
-
-@dataclass(frozen=True, slots=True)
-class Asset:
-    """One file of a bundle: ``href`` below its folder, ``size`` in bytes, ``sha256`` in hex."""
-
-    href: str
-    size: int
-    sha256: str
 
 
 def spec_to_item(
-    spec: ModelSpec, taxonomy: Taxonomy, files: Mapping[str, Asset], parameters: int | None
+    spec: ModelSpec,
+    taxonomy: Taxonomy,
+    files: Mapping[str, Asset],
+    parameters: int | None,
+    specialists: Sequence[SpecialistEntry] = (),
 ) -> dict[str, Any]:
     """The STAC item of a bundle whose ``files`` are ``weights`` and ``taxonomy``."""
     now = datetime.now(UTC).strftime("%Y-%m-%dT%H:%M:%SZ")
@@ -65,6 +59,8 @@ def spec_to_item(
         "mlm:output": [_output(spec, taxonomy)],
         **_own_properties(spec),
     }
+    if specialists:
+        properties["rssegment:specialists"] = [specialist_facts(entry) for entry in specialists]
     known = {"title": spec.title, "description": spec.description, "mlm:total_parameters": parameters}
     properties |= {key: value for key, value in known.items() if value}
     return {
@@ -115,7 +111,7 @@ def _input(spec: ModelSpec) -> dict[str, Any]:
 
 
 def _output(spec: ModelSpec, taxonomy: Taxonomy) -> dict[str, Any]:
-    nodes = [taxonomy.node(code) for code in spec.leaf_codes]
+    nodes = [taxonomy.node(code) for code in spec.codes]
     classes = [
         {
             "value": node.code,
@@ -148,11 +144,7 @@ def _assets(spec: ModelSpec, files: Mapping[str, Asset]) -> dict[str, Any]:
         "bands": [_band(spec, band) for band in spec.bands],
     }
     tree = {"title": "Class tree", "type": "application/yaml", "roles": ["metadata", "rssegment:taxonomy"]}
-    return {"weights": _file(weights) | model, "taxonomy": _file(taxonomy) | tree}
-
-
-def _file(asset: Asset) -> dict[str, Any]:
-    return {"href": f"./{asset.href}", "file:size": asset.size, "file:checksum": _SHA256 + asset.sha256}
+    return {"weights": file_facts(weights) | model, "taxonomy": file_facts(taxonomy) | tree}
 
 
 def _torch_version() -> str:
@@ -168,12 +160,12 @@ def spec_from_item(item: Any) -> ModelSpec:
     BundleError
         A field is missing, of the wrong type or out of range, with its JSON path.
     """
-    root = _Field(item, "$")
+    root = Field(item, "$")
     extensions = root["stac_extensions"].items(str)
     if not any("/mlm/v1." in uri.value for uri in extensions):
         raise BundleError(f"$.stac_extensions lacks the Machine Learning Model extension; expected {MLM}")
-    facts, source = root["properties"], _single(root["properties"]["mlm:input"])
-    result = _single(facts["mlm:output"])
+    facts, source = root["properties"], single(root["properties"]["mlm:input"])
+    result = single(facts["mlm:output"])
     shape = [n.as_int() for n in source["input"]["shape"].items()]
     channels = [c.value if c.value is None else c.as_int() for c in facts["rssegment:channels"].items()]
     _check_shapes(source, shape, result, channels)
@@ -201,27 +193,7 @@ def spec_from_item(item: Any) -> ModelSpec:
     )
 
 
-def assets_from_item(item: Any) -> dict[str, Asset]:
-    """The files ``weights`` and ``taxonomy``; raises BundleError with the JSON path of what is missing."""
-    assets = _Field(item, "$")["assets"]
-    return {name: _asset(assets[name]) for name in ("weights", "taxonomy")}
-
-
-def _asset(field: _Field) -> Asset:
-    href, checksum = field["href"].as_text(), field["file:checksum"].as_text()
-    name = href.removeprefix("./")
-    if not name or "/" in name or "\\" in name or ":" in name or name in (".", ".."):
-        raise BundleError(
-            f"{field['href'].path} is {href!r}; expected the name of a file in the bundle's own folder"
-        )
-    if not re.fullmatch(_SHA256 + "[0-9a-fA-F]{64}", checksum):
-        raise BundleError(
-            f"{field['file:checksum'].path} is {checksum[:80]!r}; expected 1220 and the SHA-256 in hex"
-        )
-    return Asset(name, field["file:size"].as_int(0), checksum[4:].lower())
-
-
-def _bands(source: _Field) -> tuple[BandSpec, ...]:
+def _bands(source: Field) -> tuple[BandSpec, ...]:
     names = [band.as_text() for band in source["bands"].items()]
     scaling = source["value_scaling"].items()
     if len(scaling) == 1:
@@ -233,7 +205,7 @@ def _bands(source: _Field) -> tuple[BandSpec, ...]:
     return tuple(_scaled_band(name, entry) for name, entry in zip(names, scaling, strict=True))
 
 
-def _scaled_band(name: str, entry: _Field) -> BandSpec:
+def _scaled_band(name: str, entry: Field) -> BandSpec:
     kind = entry["type"].as_text()
     if kind == "z-score":
         return BandSpec(name=name, mean=entry["mean"].as_number(), std=entry["stddev"].as_number())
@@ -246,7 +218,7 @@ def _scaled_band(name: str, entry: _Field) -> BandSpec:
     raise BundleError(f"{entry['type'].path} is {kind!r}; there are z-score, min-max, offset and scale")
 
 
-def _pair(field: _Field) -> tuple[float, float]:
+def _pair(field: Field) -> tuple[float, float]:
     numbers = [item.as_number() for item in field.items()]
     if len(numbers) != 2:
         raise BundleError(
@@ -255,7 +227,7 @@ def _pair(field: _Field) -> tuple[float, float]:
     return numbers[0], numbers[1]
 
 
-def _common_dtype(bands: _Field) -> str:
+def _common_dtype(bands: Field) -> str:
     types = {band["data_type"].as_text() for band in bands.items()}
     if len(types) != 1:
         raise BundleError(
@@ -264,7 +236,7 @@ def _common_dtype(bands: _Field) -> str:
     return str(types.pop())
 
 
-def _check_shapes(source: _Field, shape: list[int], result: _Field, channels: list[int | None]) -> None:
+def _check_shapes(source: Field, shape: list[int], result: Field, channels: list[int | None]) -> None:
     order = [d.as_text() for d in source["input"]["dim_order"].items()]
     bands = len(source["bands"].items())
     path = source["input"]["shape"].path
@@ -281,64 +253,3 @@ def _check_shapes(source: _Field, shape: list[int], result: _Field, channels: li
         raise BundleError(
             f"{result['result']['shape'].path} is {output}; rssegment:channels has {len(channels)} entries"
         )
-
-
-def _single(field: _Field) -> _Field:
-    items = field.items()
-    if len(items) != 1:
-        raise BundleError(f"{field.path} has {len(items)} entries; expected one")
-    return items[0]
-
-
-class _Field:
-    """A place in a JSON document that knows its path, so that every fault can name it."""
-
-    def __init__(self, value: Any, path: str) -> None:
-        self.value = value
-        self.path = path
-
-    def __getitem__(self, key: str) -> _Field:
-        if not isinstance(self.value, dict):
-            raise self._wrong("an object")
-        path = f"{self.path}[{key!r}]" if ":" in key else f"{self.path}.{key}"
-        return _Field(self.value.get(key, _MISSING), path)
-
-    def items(self, kind: type | None = None) -> list[_Field]:
-        if not isinstance(self.value, list) or not all(
-            kind is None or isinstance(v, kind) for v in self.value
-        ):
-            raise self._wrong("a list" if kind is None else "a list of texts")
-        return [_Field(item, f"{self.path}[{i}]") for i, item in enumerate(self.value)]
-
-    def as_text(self, default: str | None = None) -> Any:
-        return self._typed("a text", str, default=default)
-
-    def as_flag(self) -> bool:
-        return bool(self._typed("true or false", bool))
-
-    def as_number(self, default: float | None = None) -> float:
-        if isinstance(self.value, bool):
-            raise self._wrong("a number")
-        try:
-            return float(self._typed("a number", int, float, default=default))
-        except OverflowError:
-            raise self._wrong("a number of usual size") from None
-
-    def as_int(self, default: int | None = None) -> int:
-        if isinstance(self.value, bool):
-            raise self._wrong("a whole number")
-        return int(self._typed("a whole number", int, default=default))
-
-    def as_mapping(self, default: dict[str, Any] | None = None) -> dict[str, Any]:
-        return dict(self._typed("an object", dict, default=default))
-
-    def _typed(self, wanted: str, *kinds: type, default: Any = None) -> Any:
-        if self.value is _MISSING and default is not None:
-            return default
-        if not isinstance(self.value, kinds):
-            raise self._wrong(wanted)
-        return self.value
-
-    def _wrong(self, wanted: str) -> BundleError:
-        found = "is missing" if self.value is _MISSING else f"is {str(self.value)[:60]!r}"
-        return BundleError(f"{self.path} {found}; expected {wanted}")

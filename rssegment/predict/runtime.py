@@ -18,7 +18,7 @@ import torch
 from torch import Tensor
 
 from rssegment.errors import BundleError, SettingsError
-from rssegment.model import Bundle, Model
+from rssegment.model import Bundle, LeafModel
 
 __all__ = [
     "Leased",
@@ -35,7 +35,7 @@ _GPU_BATCH = 8
 _M_TRIM_THRESHOLD, _M_MMAP_THRESHOLD = -1, -3  # of malloc.h
 _lock = threading.RLock()
 _thread_lock = threading.Lock()
-_models: dict[tuple[str, str, str], tuple[str, Model]] = {}
+_models: dict[tuple[str, str, str], tuple[str, LeafModel]] = {}
 _pools: dict[tuple[int, str], ThreadPoolExecutor] = {}
 _workers: int | None = None
 
@@ -74,7 +74,7 @@ def default_batch(device: str, artifact_batch: int | None = None) -> int:
     return artifact_batch or (1 if torch.device(device).type == "cpu" else _GPU_BATCH)
 
 
-def cached_model(bundle: str | Path, device: str = "cpu", fingerprint: str | None = None) -> Model:
+def cached_model(bundle: str | Path, device: str = "cpu", fingerprint: str | None = None) -> LeafModel:
     """The model of ``bundle``, loaded once in this process for each device; loaded anew if its files change.
 
     Raises
@@ -149,7 +149,7 @@ class Leased:
     A GPU has one worker, so only one block's forward pass is on it while others read, decode and trace.
     """
 
-    def __init__(self, model: Model) -> None:
+    def __init__(self, model: LeafModel) -> None:
         self.model = model
         self.workers = forward_workers() if model.device.type == "cpu" else 1
         self._pool = _pool(str(model.device), self.workers)
@@ -163,7 +163,7 @@ class Leased:
         return self.submit(values).result()
 
 
-def leased(model: Model | Leased) -> Leased:
+def leased(model: LeafModel | Leased) -> Leased:
     """``model`` behind the lease of its device."""
     return model if isinstance(model, Leased) else Leased(model)
 

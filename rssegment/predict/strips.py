@@ -19,7 +19,7 @@ from torch import Tensor
 
 from rssegment.errors import ModelError, SettingsError
 from rssegment.grid import Box, PatchLattice
-from rssegment.model import Model
+from rssegment.model import LeafModel
 from rssegment.predict.rows import PixelRows, PixelsLike
 from rssegment.predict.runtime import Leased, leased
 from rssegment.predict.window import Window, axis_patches, axis_weights
@@ -45,7 +45,7 @@ def predict_strips(  # noqa: PLR0917
     read: Callable[[Box], PixelsLike],
     lattice: PatchLattice,
     core: Box,
-    model: Model | Leased,
+    model: LeafModel | Leased,
     batch: int = 1,
     window: Window = "blend",
 ) -> Iterator[Strip]:

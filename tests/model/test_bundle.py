@@ -13,7 +13,7 @@ import torch
 from torch import Tensor
 
 from rssegment.errors import BundleError, MismatchError, ModelError, OutputError
-from rssegment.model import Bundle, Model, bundled_names, create_model, load_model, save_bundle
+from rssegment.model import Bundle, Model, bundled_names, create_architecture, load_model, save_bundle
 from rssegment.taxonomy import Taxonomy
 from tests.model.conftest import BANDS, CODES, PATCH, Tiny, make_spec
 
@@ -23,7 +23,7 @@ def saved(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A sound bundle of the safetensors kind; tests work on copies."""
     spec = make_spec()
     torch.manual_seed(3)
-    module = create_model(spec.architecture, BANDS, len(CODES), **spec.architecture_options)
+    module = create_architecture(spec.architecture, BANDS, len(CODES), **spec.architecture_options)
     colors = {10: ("field", (200, 180, 60)), 20: ("forest", (20, 100, 30)), 30: ("water", (20, 60, 200))}
     path = tmp_path_factory.mktemp("bundles") / "tiny"
     save_bundle(path, module, spec, Taxonomy.flat("tiny", colors))
@@ -64,7 +64,7 @@ def test_safetensors_bundle_gives_what_the_module_gives(
     tmp_path: Path, taxonomy: Taxonomy, values: Tensor
 ) -> None:
     spec = make_spec()
-    module = create_model(spec.architecture, BANDS, len(CODES), **spec.architecture_options)
+    module = create_architecture(spec.architecture, BANDS, len(CODES), **spec.architecture_options)
     for layer in module.modules():  # statistics that eval mode must use
         if isinstance(layer, torch.nn.BatchNorm2d):
             layer.running_mean.normal_()
@@ -266,7 +266,7 @@ def test_save_refuses_what_exists_and_what_does_not_run(
     bundle: Path, tmp_path: Path, taxonomy: Taxonomy
 ) -> None:
     spec = make_spec()
-    module = create_model(spec.architecture, BANDS, len(CODES), **spec.architecture_options)
+    module = create_architecture(spec.architecture, BANDS, len(CODES), **spec.architecture_options)
     with pytest.raises(OutputError, match="overwrite"):
         save_bundle(bundle, module, spec, taxonomy)
     half = torch.jit.script(torch.nn.Sequential(Tiny(), torch.nn.AvgPool2d(2)))
@@ -281,7 +281,7 @@ def test_save_refuses_what_exists_and_what_does_not_run(
 def test_overwrite_replaces_all_or_nothing(bundle: Path, tmp_path: Path, taxonomy: Taxonomy) -> None:
     before = Bundle.open(bundle).fingerprint
     spec = make_spec(title="second")
-    module = create_model(spec.architecture, BANDS, len(CODES), **spec.architecture_options)
+    module = create_architecture(spec.architecture, BANDS, len(CODES), **spec.architecture_options)
     with pytest.raises(BundleError):
         save_bundle(bundle, Tiny(), spec, taxonomy, overwrite=True)
     assert Bundle.open(bundle).fingerprint == before

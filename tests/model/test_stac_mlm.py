@@ -12,7 +12,8 @@ from pystac.extensions.mlm import MLMExtension
 
 from rssegment.errors import BundleError
 from rssegment.model import BandSpec, ModelSpec
-from rssegment.model.stac_mlm import Asset, assets_from_item, spec_from_item, spec_to_item
+from rssegment.model.files import Asset, assets_from_item
+from rssegment.model.stac_mlm import spec_from_item, spec_to_item
 from rssegment.taxonomy import Taxonomy
 from tests.model.conftest import make_spec
 
@@ -144,7 +145,8 @@ def test_one_scaling_serves_all_bands(item: dict[str, Any]) -> None:
         ({"bands": ()}, "bands"),
         ({"bands": (BandSpec(name="a"), BandSpec(name="A"))}, "same name"),
         ({"channels": (None,)}, "at least one output channel"),
-        ({"channels": (10, 10)}, "same leaf code"),
+        ({"channels": (10, 10), "output": "scores"}, "same code; a node has one score"),
+        ({"output": "votes"}, "output = 'votes'"),
         ({"overlap": 17}, "more than half the patch"),
         ({"value_range": (1, 1)}, "low"),
         ({"ground_resolution": 0}, "ground_resolution = 0"),

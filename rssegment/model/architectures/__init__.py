@@ -10,8 +10,10 @@ from typing import Any
 from torch import nn
 
 from rssegment.errors import BundleError
+from rssegment.model.hierarchy import Head, head_codes
+from rssegment.taxonomy import Taxonomy
 
-__all__ = ["architecture_names", "create_architecture"]
+__all__ = ["architecture_names", "create_architecture", "create_model"]
 
 
 def _enet(bands: int, classes: int, **options: Any) -> nn.Module:
@@ -48,6 +50,22 @@ def create_architecture(name: str, bands: int, classes: int, **options: Any) -> 
         raise BundleError(
             f"can't build the architecture {name} with {options or 'no options'}: {_said(error)}"
         ) from error
+
+
+def create_model(name: str, bands: int, taxonomy: Taxonomy, head: Head = "flat", **options: Any) -> nn.Module:
+    """A network with random weights for the classes of ``taxonomy``: as many output channels as ``head`` needs.
+
+    They stand for ``head_codes(taxonomy, head)``: leaves of a "flat" head, whose bundle's output is "logits"; all nodes
+    of a "hierarchical" one, whose output is "scores". ``options`` go to the architecture.
+
+    Raises
+    ------
+    InputError
+        There is no such head.
+    BundleError
+        There is no such architecture or encoder, or it does not take these options.
+    """
+    return create_architecture(name, bands, len(head_codes(taxonomy, head)), **options)
 
 
 def _smp_builder(name: str) -> Callable[..., nn.Module]:
