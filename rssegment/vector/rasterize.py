@@ -16,7 +16,6 @@ from numpy.typing import NDArray
 
 from rssegment.grid import Box
 from rssegment.vector._rasterize_kernels import UNCOVERED, burn_parts
-from rssegment.vector._rasterize_kernels import UNCOVERED
 
 __all__ = ["Burnt", "PixelShapes"]
 
