@@ -1,9 +1,17 @@
-"""Areas and accuracies of a whole map, estimated from reference pixels in a part of it."""
+"""Areas and accuracies of a whole map, estimated from reference pixels in a part of it.
+
+The stratified estimators of Olofsson et al. 2014 (Remote Sensing of Environment 148, 42-57, equations 1 to 11): the
+strata are the classes as mapped, weighted by their area in the map; the reference pixels in each tell what is there in
+truth. Map pixels that are undecided, or coarser than the classes, are a stratum that is right nowhere.
+
+**Intervals take reference pixels as independent draws within each mapped class.** That is true for points that were
+sampled so; for dense references, whose neighbours are alike, they are far too narrow.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
 from typing import Any, Self
 
 import numpy as np
@@ -11,8 +19,8 @@ from numpy.typing import NDArray
 
 from rssegment.errors import InputError
 from rssegment.evaluation.confusion import Confusion
-from rssegment.evaluation.lookup import check_labels, refuse_unknown, rows_of_codes
-from rssegment.evaluation.plain import undefined
+from rssegment.evaluation.lookup import check_labels, places_in_cut, refuse_unknown, rows_of_codes
+from rssegment.evaluation.plain import difference, entries, undefined, whole
 from rssegment.taxonomy import Node, Taxonomy
 
 __all__ = ["AreaEstimate", "MapAreas", "StratifiedEstimate", "estimate_areas"]
@@ -73,6 +81,8 @@ class MapAreas:
         return cls(taxonomy, counts[:, :-1].sum(axis=0), tuple(int(value) for value in area))
 
     def __add__(self, other: MapAreas) -> MapAreas:
+        if self.taxonomy != other.taxonomy:
+            raise InputError(f"areas of {difference(self.taxonomy, other.taxonomy)} can't be added")
         area = tuple(mine + theirs for mine, theirs in zip(self.area, other.area, strict=True))
         return MapAreas(self.taxonomy, self.pixels + other.pixels, area)
 
@@ -93,11 +103,21 @@ class MapAreas:
         return np.array([value / _PER_M2 for value in self.area])
 
     def as_dict(self) -> dict[str, Any]:
-        raise NotImplementedError
+        """Plain values: ``areas`` is a list of code (or "undecided", "none"), pixels, units of 1e-9 m²."""
+        rows = zip(_names(self.taxonomy), self.pixels.tolist(), self.area, strict=True)
+        return {"areas": [list(row) for row in rows if row[1]]}
 
     @classmethod
     def from_dict(cls, values: Mapping[str, Any], taxonomy: Taxonomy) -> Self:
-        raise NotImplementedError
+        """The areas that :meth:`as_dict` wrote; InputError where ``values`` are not such."""
+        row = {name: index for index, name in enumerate(_names(taxonomy))}
+        pixels, area = np.zeros(len(row), np.int64), [0] * len(row)
+        for name, number, units in entries(values, "areas", 3):
+            if name not in row:
+                raise InputError(f"areas of {name!r}: no code of taxonomy {taxonomy.name!r}")
+            pixels[row[name]] += whole(number, "pixels")
+            area[row[name]] += whole(units, "area", None)
+        return cls(taxonomy, pixels, tuple(area))
 
 
 @dataclass(frozen=True)
@@ -123,14 +143,88 @@ class AreaEstimate:
 
 @dataclass(frozen=True)
 class StratifiedEstimate:
-    """Estimates of all classes, and the overall accuracy with its 95 % half width."""
+    """Estimates for a map's classes, and its overall accuracy with the half width of the 95 % interval.
+
+    ``mapped_m2``: area of the map, without no data; ``open_m2``: the part of it that is undecided or coarser than the
+    classes; ``unsampled_m2``: the part mapped as classes without any reference pixel, for which estimates can't speak.
+    """
 
     classes: tuple[AreaEstimate, ...]
     accuracy: float
     half_width: float
     mapped_m2: float
+    open_m2: float
     unsampled_m2: float
 
+    def as_dict(self) -> dict[str, Any]:
+        """Plain values for JSON; what is not defined is None."""
+        numbers = {
+            name: undefined(getattr(self, name)) for name in self.__dataclass_fields__ if name != "classes"
+        }
+        return {**numbers, "classes": [row.as_dict() for row in self.classes]}
 
-def estimate_areas(confusion: Confusion, areas: MapAreas) -> StratifiedEstimate:
-    raise NotImplementedError
+
+def estimate_areas(confusion: Confusion, areas: MapAreas, classes: Sequence[Node]) -> StratifiedEstimate:
+    """What a whole map's areas and accuracies are, by the reference pixels of ``confusion``.
+
+    ``classes`` exclude each other, and the reference is not coarser than they are. Reference pixels where the map has
+    no data are left out, as they are no part of it. Half widths are NaN where a class was mapped at one reference pixel
+    only: one draw has no variance.
+    """
+    sample, mapped = _strata(confusion, areas, classes)
+    drawn = sample.sum(axis=1)
+    sampled = (drawn > 0) & (mapped > 0)
+    total = mapped[sampled].sum()
+    weights = np.where(sampled, mapped, 0) / total if total else np.full(len(mapped), np.nan)
+    with np.errstate(divide="ignore", invalid="ignore"):  # empty strata are NaN until they are taken out
+        share = sample / drawn[:, None]
+        within = share * (1 - share) / (drawn[:, None] - 1)  # variance of a share, in its stratum
+        place = np.arange(len(classes))
+        users, users_variance = share[place, place], within[place, place]
+        part = np.where(sampled[:, None], weights[:, None] * share, 0 * weights[:, None])
+        variance = np.where(sampled[:, None], weights[:, None] ** 2 * within, 0)
+        there = part.sum(axis=0)
+        right, right_variance = part[place, place], variance[place, place]
+        producers = right / there
+        others = variance.sum(axis=0) - right_variance
+        producers_variance = ((1 - producers) ** 2 * right_variance + producers**2 * others) / there**2
+    columns = (
+        mapped[:-1],
+        there * total,
+        _half_width(variance.sum(axis=0)) * total,
+        users,
+        _half_width(users_variance),
+        producers,
+        _half_width(producers_variance),
+    )
+    rows = zip(classes, *(column.tolist() for column in columns), strict=True)
+    return StratifiedEstimate(
+        tuple(AreaEstimate(*row) for row in rows),
+        float(right.sum()),
+        float(_half_width(right_variance.sum())),
+        float(mapped.sum()),
+        float(mapped[-1]),
+        float(mapped[~sampled].sum()),
+    )
+
+
+def _strata(
+    confusion: Confusion, areas: MapAreas, classes: Sequence[Node]
+) -> tuple[NDArray[np.int64], NDArray[np.float64]]:
+    """Reference pixels (K + 1, K), as mapped down, true across, and mapped areas (K + 1,) in m²; last what is open."""
+    counts = confusion.counts.copy()
+    counts[:, -1] = 0
+    sample = replace(confusion, counts=counts).at_cut(classes).counts.T
+    places = places_in_cut(areas.taxonomy, classes)[:-1]  # not of no data
+    mapped = [0] * (len(classes) + 1)
+    for place, area in zip(places.tolist(), areas.area, strict=False):
+        mapped[place] += area
+    return sample, np.array([value / _PER_M2 for value in mapped])
+
+
+def _half_width(variance: NDArray[np.float64]) -> NDArray[np.float64]:
+    return np.asarray(_Z * np.sqrt(variance))
+
+
+def _names(taxonomy: Taxonomy) -> list[int | str]:
+    return [*(node.code for node in taxonomy.nodes), "undecided", "none"]

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Self
 
@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 from rssegment.errors import InputError
 from rssegment.evaluation._count_kernels import LEFT_OUT, count_backoff
 from rssegment.evaluation.lookup import LabelPairs
-from rssegment.evaluation.plain import undefined
+from rssegment.evaluation.plain import field, undefined, whole, wholes
 from rssegment.evaluation.reliability import UNITS, Confidence, in_units
 from rssegment.evaluation.verdicts import right_to
 from rssegment.taxonomy import Taxonomy
@@ -60,11 +60,8 @@ class BackoffCounts:
     @classmethod
     def of(
         cls,
-        prediction: NDArray[np.integer[Any]],
-        reference: NDArray[np.integer[Any]],
+        pairs: LabelPairs,
         confidences: Sequence[Confidence],
-        taxonomy: Taxonomy,
-        ignore: Collection[int] = (),
     ) -> Self:
         """Counts of a map with, for each level from 1 to the depth, the probability of the predicted node's ancestor.
 
@@ -79,23 +76,22 @@ class BackoffCounts:
         InputError
             As for :class:`~rssegment.evaluation.reliability.Reliability`, or the number of levels is wrong.
         """
-        pairs = LabelPairs(prediction, reference, taxonomy, ignore)
+        taxonomy = pairs.taxonomy
         if len(confidences) != taxonomy.depth:
             raise InputError(
                 f"there are {len(confidences)} confidences; taxonomy {taxonomy.name!r} has {taxonomy.depth} levels, "
                 "and each needs one"
             )
         for confidence in confidences:
-            if confidence.shape != reference.shape:
-                raise InputError(
-                    f"a confidence is {confidence.shape}, the labels {reference.shape}; expected one shape"
-                )
-        flat = [confidence.reshape(-1) for confidence in confidences]
+            pairs.expect_shape(confidence)
+        flat: list[Any] = [confidence.reshape(-1) for confidence in confidences]
         levels, right, changes = _tables(taxonomy)
+        bytes_ = all(confidence.dtype == np.uint8 for confidence in flat)
         every = np.arange(256, dtype=np.uint8)
+        table = _passed(every) if bytes_ else every
         for part, true, predicted in pairs.chunks():
-            passed = np.stack([_passed(confidence[part]) for confidence in flat])
-            count_backoff(true, predicted, passed, pairs.down, pairs.across, every, levels, right, changes)
+            passed = np.stack([c[part] if bytes_ else _passed(c[part]) for c in flat])
+            count_backoff(true, predicted, passed, pairs.down, pairs.across, table, levels, right, changes)
         return cls(changes[..., :-1].cumsum(axis=-1))
 
     def __add__(self, other: BackoffCounts) -> Self:
@@ -134,15 +130,29 @@ class BackoffCounts:
     def as_dict(self) -> dict[str, Any]:
         """Plain values: of each full level, decided level and verdict that occurs, the pixels at every threshold."""
         rows = [
-            {"full": f, "level": k, "right": bool(r), "pixels": self.counts[f, k, r].tolist()}
+            {"full": f, "level": k, "right": r, "pixels": self.counts[f, k, r].tolist()}
             for f, k, r in np.ndindex(self.counts.shape[:3])
             if self.counts[f, k, r].any()
         ]
-        return {"steps": _STEPS, "depth": len(self.counts) - 1, "rows": rows}
+        return {"depth": len(self.counts) - 1, "rows": rows}
 
     @classmethod
     def from_dict(cls, values: Mapping[str, Any], taxonomy: Taxonomy) -> Self:
-        raise NotImplementedError
+        """The counts that :meth:`as_dict` wrote; InputError where ``values`` are not such."""
+        result = cls.empty(taxonomy)
+        if field(values, "depth") != taxonomy.depth:
+            raise InputError(
+                f"back-off counts are of {values['depth']!r} levels; taxonomy {taxonomy.name!r} has {taxonomy.depth}"
+            )
+        rows = field(values, "rows")
+        if not isinstance(rows, list):
+            raise InputError(f"'rows' is {type(rows).__name__}; expected a list of counts")
+        for row in rows:
+            place = tuple(whole(field(row, key), key) for key in ("full", "level", "right"))
+            if any(index >= size for index, size in zip(place, result.counts.shape, strict=False)):
+                raise InputError(f"back-off counts have full level, level, right {place}; there is no such")
+            result.counts[place] += wholes(row, "pixels", len(THRESHOLDS))
+        return result
 
 
 def _tables(

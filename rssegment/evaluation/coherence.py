@@ -74,7 +74,12 @@ class Coherence:
     @classmethod
     def from_dict(cls, values: Mapping[str, Any]) -> Self:
         """The counts that :meth:`as_dict` wrote; InputError where ``values`` are not such."""
-        return cls(*(whole(field(values, key), key) for key in ("pixels", "incoherent")))
+        found = cls(*(whole(field(values, key), key) for key in ("pixels", "incoherent")))
+        if found.incoherent > found.pixels:
+            raise InputError(
+                f"{found.incoherent} of {found.pixels} pixels are incoherent; expected at most all"
+            )
+        return found
 
 
 def _lookup(taxonomy: Taxonomy, level: int) -> NDArray[np.uint16]:

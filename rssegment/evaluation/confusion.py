@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 
 from rssegment.errors import InputError
 from rssegment.evaluation._count_kernels import count_pairs
-from rssegment.evaluation.lookup import NODE_LIMIT, LabelPairs
+from rssegment.evaluation.lookup import NODE_LIMIT, LabelPairs, places_in_cut
 from rssegment.evaluation.plain import difference, entries, whole
 from rssegment.taxonomy import Node, Taxonomy
 
@@ -78,14 +78,18 @@ class Confusion:
         InputError
             The shapes differ, the values are not whole numbers, or a value is no code of the taxonomy.
         """
-        pairs = LabelPairs(prediction, reference, taxonomy, ignore)
-        empty = cls.empty(taxonomy)
-        size = len(taxonomy.nodes) + 3
+        return cls.of_pairs(LabelPairs(prediction, reference, taxonomy, ignore))
+
+    @classmethod
+    def of_pairs(cls, pairs: LabelPairs) -> Self:
+        """As :meth:`of`, of arrays that have been checked."""
+        empty = cls.empty(pairs.taxonomy)
+        size = len(pairs.taxonomy.nodes) + 3
         joint = np.zeros((size, size), np.int64)
         for _, true, predicted in pairs.chunks():
             count_pairs(true, predicted, pairs.down, pairs.across, joint)
         pairs.refuse_unknown_pairs(joint)
-        return cls(taxonomy, empty.counts + joint[:-3, :-1])
+        return cls(pairs.taxonomy, empty.counts + joint[:-3, :-1])
 
     def __add__(self, other: Confusion) -> Confusion:
         if self.taxonomy != other.taxonomy:
@@ -136,18 +140,22 @@ class Confusion:
         These are the nodes that are true somewhere, less those under another such node; and, so that every
         prediction down there has a place, the topmost nodes that neither contain nor lie under one of them.
         """
-        above = self.taxonomy.arrays.ancestry[:-1, :-1]
-        occurs = self.counts.any(axis=1)
-        contains = (above & occurs[:, None]).any(axis=0)  # itself, or a node under it
+        tree = self.taxonomy.arrays
+        occurs: NDArray[np.bool_] = self.counts.sum(axis=1) > 0
+        contains = tree.ancestry[:-1, :-1][occurs].sum(axis=0) > 0  # itself, or a node under it
         chosen = occurs | ~contains
-        topmost = chosen & ~(above & chosen[None, :] & ~np.eye(len(chosen), dtype=bool)).any(axis=1)
-        return tuple(node for node, keep in zip(self.taxonomy.nodes, topmost, strict=True) if keep)
+        taken = np.zeros(chosen.size + 1, np.bool_)  # the root, last, is none
+        topmost = []
+        for row, node in enumerate(self.taxonomy.nodes):  # pre-order: the parent comes first
+            above = taken[tree.parents[row]]
+            taken[row] = above or chosen[row]
+            if chosen[row] and not above:
+                topmost.append(node)
+        return tuple(topmost)
 
     def _folded(self, level: int, classes: tuple[Node, ...]) -> LevelCounts:
         last = len(classes)
-        row = {node.code: index for index, node in enumerate(self.taxonomy.nodes)}
-        inside = self.taxonomy.arrays.ancestry[:, [row[node.code] for node in classes]]
-        target = np.append(np.where(inside.any(axis=1), inside.argmax(axis=1), last), last)  # last: no data
+        target = places_in_cut(self.taxonomy, classes)
         folded = np.zeros((last + 1, last + 1), np.int64)
         true, predicted = np.nonzero(self.counts)
         np.add.at(folded, (target[true], target[predicted]), self.counts[true, predicted])

@@ -7,6 +7,8 @@ Undecided counts as the root, and so does a prediction without data: nothing was
 
 from __future__ import annotations
 
+from typing import Any
+
 import numpy as np
 from numpy.typing import NDArray
 
@@ -22,8 +24,8 @@ def hierarchy_scores(confusion: Confusion) -> dict[str, float]:
     ``hierarchical_distance``: mean number of edges between predicted and true node. ``mistake_severity``: mean height
     (longest way down to a leaf) of their lowest common ancestor over mistakes; a coarser prediction that contains the
     truth is none. ``hierarchical_precision``, ``_recall`` and ``_f1`` (Kiritchenko et al. 2006): of the sets of a
-    node and its ancestors, without the root, common nodes over those predicted, over the true ones, and their
-    harmonic mean. ``mean_level`` and ``undecided``: mean level as predicted (undecided 0) and part left undecided,
+    node and its ancestors, without the root, common nodes over those predicted, over the true ones, and the harmonic
+    mean of both. ``mean_level`` and ``undecided``: mean level as predicted (undecided 0) and part left undecided,
     over the pixels that have a prediction.
     """
     tree = confusion.taxonomy.arrays
@@ -34,19 +36,18 @@ def hierarchy_scores(confusion: Confusion) -> dict[str, float]:
     cut = _cut(tree)[true, predicted]
     levels = np.append(tree.levels, 0)
     common = tree.common_levels[true, cut]
-    mistaken = common < levels[cut]
-    heights = _heights(tree)[_lowest_common(tree, true, common)]
-    precision = _quotient(common @ pixels, levels[cut] @ pixels)
-    recall = _quotient(common @ pixels, levels[true] @ pixels)
-    given = column <= size
+    mistaken = (common < levels[cut]) * pixels
+    heights = _heights(tree)[_ancestors_at(tree, true, common)]
+    given = (column <= size) * pixels
+    right, claimed, there = common @ pixels, levels[cut] @ pixels, levels[true] @ pixels
     return {
         "hierarchical_distance": _quotient(tree.distances[true, cut] @ pixels, pixels.sum()),
-        "mistake_severity": _quotient(heights[mistaken] @ pixels[mistaken], pixels[mistaken].sum()),
-        "hierarchical_precision": precision,
-        "hierarchical_recall": recall,
-        "hierarchical_f1": _quotient(2 * precision * recall, precision + recall),
-        "mean_level": _quotient(levels[predicted[given]] @ pixels[given], pixels[given].sum()),
-        "undecided": _quotient(pixels[column == size].sum(), pixels[given].sum()),
+        "mistake_severity": _quotient(heights @ mistaken, mistaken.sum()),
+        "hierarchical_precision": _quotient(right, claimed),
+        "hierarchical_recall": _quotient(right, there),
+        "hierarchical_f1": _quotient(2 * right, claimed + there),
+        "mean_level": _quotient(levels[predicted] @ given, given.sum()),
+        "undecided": _quotient(pixels[column == size].sum(), given.sum()),
     }
 
 
@@ -72,7 +73,7 @@ def _heights(tree: TreeArrays) -> NDArray[np.int32]:
     return heights
 
 
-def _lowest_common(tree: TreeArrays, rows: NDArray[np.intp], level: NDArray[np.int32]) -> NDArray[np.intp]:
+def _ancestors_at(tree: TreeArrays, rows: NDArray[np.intp], level: NDArray[np.int32]) -> NDArray[np.intp]:
     """The ancestors of ``rows`` at ``level``."""
     parents = np.append(tree.parents, len(tree.codes))
     levels = np.append(tree.levels, 0)
@@ -82,6 +83,6 @@ def _lowest_common(tree: TreeArrays, rows: NDArray[np.intp], level: NDArray[np.i
     return found
 
 
-def _quotient(above: float, below: float) -> float:
-    """NaN where ``below`` is 0."""
+def _quotient(above: Any, below: Any) -> float:
+    """Of two numbers; NaN where ``below`` is 0."""
     return float(above / below) if below else float("nan")

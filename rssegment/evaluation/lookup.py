@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterator
+from collections.abc import Collection, Iterator, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from typing import Any
@@ -11,9 +11,17 @@ import numpy as np
 from numpy.typing import NDArray
 
 from rssegment.errors import InputError, TaxonomyError
-from rssegment.taxonomy import Taxonomy
+from rssegment.taxonomy import Node, Taxonomy
 
-__all__ = ["LabelPairs", "check_labels", "refuse_unknown", "rows_of_codes", "undecided_code"]
+__all__ = [
+    "NODE_LIMIT",
+    "LabelPairs",
+    "check_labels",
+    "places_in_cut",
+    "refuse_unknown",
+    "rows_of_codes",
+    "undecided_code",
+]
 
 NODE_LIMIT = 4096  # counts are quadratic in the nodes: 134 MB here
 _CHUNK = 1 << 20  # pixels counted at a time
@@ -23,9 +31,14 @@ Labels = NDArray[np.integer[Any]]
 
 @dataclass(frozen=True)
 class LabelPairs:
-    """Prediction and reference of one shape, both codes of ``taxonomy``, checked; rows of N nodes.
+    """Label arrays of one shape, ``prediction`` and ``reference``, both of codes of ``taxonomy`` at any level, checked.
 
-    Reference pixels of 0 or of a value in ``ignore`` are left out.
+    Reference pixels of 0 or of a value in ``ignore`` are left out. The prediction may be ``taxonomy.undecided``.
+
+    Raises
+    ------
+    InputError
+        The shapes differ, or the values are no whole numbers from 0 to 65535.
     """
 
     prediction: Labels
@@ -40,6 +53,13 @@ class LabelPairs:
             )
         check_labels(self.prediction, "prediction")
         check_labels(self.reference, "reference")
+
+    def expect_shape(self, confidence: NDArray[Any]) -> None:
+        """Raises InputError unless ``confidence`` has the labels' shape."""
+        if confidence.shape != self.reference.shape:
+            raise InputError(
+                f"the confidence is {confidence.shape}, the labels {self.reference.shape}; expected one shape"
+            )
 
     @cached_property
     def down(self) -> NDArray[np.uint16]:
@@ -110,6 +130,17 @@ def rows_of_codes(
             raise InputError(f"the value to ignore is {value}; expected one from 0 to 65535")
         table[value] = nodes + 1
     return table
+
+
+def places_in_cut(taxonomy: Taxonomy, classes: Sequence[Node]) -> NDArray[np.intp]:
+    """(N + 2,): index of the class that each node is or lies under; K for none, for undecided and for no data.
+
+    None of the K ``classes`` lies above another.
+    """
+    row = {node.code: index for index, node in enumerate(taxonomy.nodes)}
+    inside = taxonomy.arrays.ancestry[:, [row[node.code] for node in classes]]
+    places = np.where(inside.any(axis=1), inside.argmax(axis=1), len(classes))
+    return np.append(places, len(classes))
 
 
 def refuse_unknown(labels: Labels, unknown: NDArray[np.bool_], what: str, taxonomy: Taxonomy) -> None:

@@ -13,7 +13,7 @@ from rssegment.taxonomy import Taxonomy
 
 __all__ = ["difference", "entries", "field", "undefined", "whole", "wholes"]
 
-_LIMIT = 2**63
+_LIMIT = 2**62  # sums of two stay within 64 bits
 
 
 def field(values: Mapping[str, Any], key: str) -> Any:
@@ -23,10 +23,10 @@ def field(values: Mapping[str, Any], key: str) -> Any:
     return values[key]
 
 
-def whole(value: object, what: str) -> int:
-    """``value`` if it is a whole number that is not negative and fits 64 bits."""
-    if isinstance(value, bool) or not isinstance(value, int) or not 0 <= value < _LIMIT:
-        raise InputError(f"{what} is {value!r}; expected a whole number from 0")
+def whole(value: object, what: str, limit: int | None = _LIMIT) -> int:
+    """``value`` if it is a whole number from 0, below ``limit``."""
+    if isinstance(value, bool) or not isinstance(value, int) or value < 0 or (limit and value >= limit):
+        raise InputError(f"{what!r} is {value!r}; expected a whole number from 0")
     return value
 
 

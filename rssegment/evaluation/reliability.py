@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any, Self
 
@@ -14,7 +14,6 @@ from rssegment.evaluation._count_kernels import LEFT_OUT, count_claims
 from rssegment.evaluation.lookup import LabelPairs
 from rssegment.evaluation.plain import undefined, wholes
 from rssegment.evaluation.verdicts import claims_at
-from rssegment.taxonomy import Taxonomy
 
 __all__ = ["BINS", "Reliability", "in_units"]
 
@@ -67,12 +66,9 @@ class Reliability:
     @classmethod
     def of_labels(
         cls,
-        prediction: NDArray[np.integer[Any]],
-        reference: NDArray[np.integer[Any]],
+        pairs: LabelPairs,
         confidence: Confidence,
-        taxonomy: Taxonomy,
         level: int = 0,
-        ignore: Collection[int] = (),
     ) -> Self:
         """Counts of a map: ``confidence`` is the probability of the predicted node, or of its ancestor at ``level``.
 
@@ -84,21 +80,17 @@ class Reliability:
         Raises
         ------
         InputError
-            As :meth:`Confusion.of <rssegment.evaluation.confusion.Confusion.of>` and :meth:`of`.
+            As :meth:`of`. Values that are no codes of the taxonomy are left out; ``Confusion`` refuses them.
         """
-        pairs = LabelPairs(prediction, reference, taxonomy, ignore)
-        if confidence.shape != reference.shape:
-            raise InputError(
-                f"the confidence is {confidence.shape}, the labels {reference.shape}; expected one shape"
-            )
-        verdicts = claims_at(taxonomy, level)
-        flat = confidence.reshape(-1)
+        pairs.expect_shape(confidence)
+        verdicts = claims_at(pairs.taxonomy, level)
+        flat: NDArray[Any] = confidence.reshape(-1)
         if confidence.dtype == np.uint8:
             by_byte = np.zeros((256, 2), np.int64)
             for part, true, predicted in pairs.chunks():
                 bytes_ = np.ascontiguousarray(flat[part])
                 count_claims(true, predicted, bytes_, pairs.down, pairs.across, verdicts, by_byte)
-            return cls.of_bytes(by_byte)
+            return cls._of_bytes(by_byte)
         total = cls.empty()
         for part, true, predicted in pairs.chunks():
             verdict = verdicts[pairs.down[true], pairs.across[predicted]]
@@ -107,7 +99,7 @@ class Reliability:
         return total
 
     @classmethod
-    def of_bytes(cls, counts: NDArray[np.int64]) -> Self:
+    def _of_bytes(cls, counts: NDArray[np.int64]) -> Self:
         """From ``counts`` (256, 2): how often each byte of confidence was wrong and right; 255 is left out."""
         values = np.arange(_NODATA, dtype=np.int64)
         return cls._of_units(values * _FINER, counts[:_NODATA, 1], counts[:_NODATA].sum(axis=1))
@@ -188,8 +180,12 @@ class Reliability:
     @classmethod
     def from_dict(cls, values: Mapping[str, Any]) -> Self:
         """The counts that :meth:`as_dict` wrote; InputError where ``values`` are not such."""
-        pixels = wholes(values, "pixels", BINS)
-        return cls(pixels, wholes(values, "confidence", BINS), wholes(values, "right", BINS))
+        counts = cls(*(wholes(values, name, BINS) for name in ("pixels", "confidence", "right")))
+        if (counts.right > counts.pixels).any() or (counts.confidence > counts.pixels * UNITS).any():
+            raise InputError(
+                "the counts of confidence say that more pixels are right, or surer, than there are"
+            )
+        return counts
 
     def summary(self) -> dict[str, Any]:
         """Scores for a report; None where nothing was counted."""
@@ -223,4 +219,6 @@ def in_units(confidence: Confidence) -> NDArray[np.int64]:
 
 
 def _means(sums: NDArray[Any], pixels: NDArray[np.int64]) -> NDArray[np.float64]:
-    return np.divide(sums, pixels, out=np.full(pixels.shape, np.nan), where=pixels > 0)
+    means: NDArray[np.float64] = np.full(pixels.shape, np.nan)
+    np.divide(sums, pixels, out=means, where=pixels > 0)
+    return means

@@ -2,31 +2,30 @@
 
 from __future__ import annotations
 
-import math
-from collections import Counter
-from collections.abc import Iterable, Iterator, Sequence
-from dataclasses import dataclass
+from collections.abc import Iterable, Iterator
+from dataclasses import asdict, dataclass
 from functools import cached_property, reduce
 from operator import add
 from typing import TYPE_CHECKING, Any, Self
-from unicodedata import combining, east_asian_width
 
 import numpy as np
 from numpy.typing import NDArray
 
 from rssegment.errors import InputError
 from rssegment.evaluation import scores
-from rssegment.evaluation.areas import AreaEstimate, StratifiedEstimate, estimate_areas
+from rssegment.evaluation.areas import AreaEstimate, MapAreas, StratifiedEstimate, estimate_areas
 from rssegment.evaluation.backoff import BackoffCurve
 from rssegment.evaluation.confusion import Confusion, LevelCounts
 from rssegment.evaluation.evidence import Evidence
 from rssegment.evaluation.hierarchy import hierarchy_scores
+from rssegment.evaluation.plain import undefined
 from rssegment.evaluation.reliability import Reliability
+from rssegment.evaluation.table import level_table, scores_table
 from rssegment.taxonomy import Node, Taxonomy
 
 if TYPE_CHECKING:
     from rssegment.evaluation.boundaries import BoundaryCounts
-    from rssegment.evaluation.objects import ObjectCounts
+    from rssegment.evaluation.objects import ObjectCounts, ObjectScores
 
 __all__ = ["LevelScores", "Scores"]
 
@@ -41,15 +40,14 @@ _OVERALL = {
     "allocation_disagreement": scores.allocation_disagreement,
 }
 _BY_CLASS = {"iou": scores.iou, "f1": scores.f1, "precision": scores.precision, "recall": scores.recall}
-_WIDTH = 80  # columns of a terminal
-# Heads and widths: the areas, then the scores of _BY_CLASS.
-_COLUMNS = {"true px": 8, "map px": 8, "IoU": 7, "F1": 7, "prec.": 7, "recall": 8}
-_VALUES_WIDTH = 2 + sum(_COLUMNS.values())  # with the indent
 
 
 @dataclass(frozen=True)
 class LevelScores:
-    """Scores between the classes of one level, by name: ``overall["mean_iou"]``, ``by_class["iou"]`` (K,)."""
+    """Scores between the classes of one level, by name: ``overall["mean_iou"]``, ``by_class["iou"]`` (K,).
+
+    ``level`` is 0 for classes that are no level's, such as those of :attr:`Scores.common`.
+    """
 
     counts: LevelCounts
 
@@ -84,7 +82,7 @@ class LevelScores:
 
     def as_dict(self) -> dict[str, Any]:
         """Plain values for JSON; scores that are not defined are None."""
-        overall = {name: _plain(value) for name, value in self.overall.items()}
+        overall = {name: undefined(value) for name, value in self.overall.items()}
         rows = [
             {
                 "code": node.code,
@@ -93,8 +91,8 @@ class LevelScores:
                 "true": true,
                 "predicted": predicted,
             }
-            | {name: _plain(values[i]) for name, values in self.by_class.items()}
-            for i, (node, true, predicted) in enumerate(self._areas())
+            | {name: undefined(values[i]) for name, values in self.by_class.items()}
+            for i, (node, true, predicted) in enumerate(self.areas())
         ]
         return {
             "level": self.level,
@@ -106,11 +104,11 @@ class LevelScores:
 
     def table(self) -> str:
         """Text for a terminal of 80 columns: two lines of heading, then a line for each class that has pixels."""
-        return "\n".join([*self._heading(), *self._rows(), *self._notes()])
+        return level_table(self)
 
     def same_as(self, other: LevelScores) -> bool:
         """Whether both levels have the same counts between the same classes, but for classes without pixels."""
-        mine, theirs = self._present, other._present
+        mine, theirs = self.present, other.present
         return (
             self.counts.coarser == other.counts.coarser
             and [self.classes[i] for i in mine] == [other.classes[i] for i in theirs]
@@ -118,46 +116,14 @@ class LevelScores:
         )
 
     @cached_property
-    def _present(self) -> list[int]:
+    def present(self) -> list[int]:
         """Indices of the classes that are true or predicted in any scored pixel."""
-        return [i for i, (_, true, predicted) in enumerate(self._areas()) if true or predicted]
+        return [i for i, (_, true, predicted) in enumerate(self.areas()) if true or predicted]
 
     def _counts_of(self, chosen: list[int]) -> NDArray[np.int64]:
         return self.counts.counts[np.ix_(chosen, [*chosen, len(self.classes)])]
 
-    def _heading(self) -> list[str]:
-        if not self.pixels:
-            return [f"level {self.level}: no pixels to score"]
-        text = {name: _text(value) for name, value in self.overall.items()}
-        return [
-            f"level {self.level} ({_compact(self.pixels)} px): mIoU {text['mean_iou']}"
-            f"  mF1 {text['mean_f1']}  accuracy {text['pixel_accuracy']}  kappa {text['kappa']}",
-            f"  fwIoU {text['frequency_weighted_iou']}  disagreement in quantity"
-            f" {text['quantity_disagreement']}, in allocation {text['allocation_disagreement']}",
-        ]
-
-    def _rows(self) -> Iterator[str]:
-        if not self._present:
-            return
-        paths = _fitting([self.classes[i] for i in self._present], _WIDTH - _VALUES_WIDTH)
-        width = max(len("class"), *map(_cells, paths))
-        yield f"  {_padded('class', width)}{''.join(f'{head:>{size}}' for head, size in _COLUMNS.items())}"
-        areas = list(self._areas())
-        for i, path in zip(self._present, paths, strict=True):
-            _, true, predicted = areas[i]
-            values = (_compact(true), _compact(predicted), *(_text(by[i]) for by in self.by_class.values()))
-            sizes = zip(values, _COLUMNS.values(), strict=True)
-            yield f"  {_padded(path, width)}{''.join(f'{value:>{size}}' for value, size in sizes)}"
-
-    def _notes(self) -> Iterator[str]:
-        """What is in neither rows nor scores."""
-        absent = len(self.classes) - len(self._present)
-        if absent and self._present:
-            yield f"  not shown: {absent} of {len(self.classes)} classes, no pixels scored"
-        if self.counts.coarser:
-            yield f"  not scored: {_compact(self.counts.coarser)} px labelled above level {self.level}"
-
-    def _areas(self) -> Iterator[tuple[Node, int, int]]:
+    def areas(self) -> Iterator[tuple[Node, int, int]]:
         """Each class with its numbers of true and of predicted pixels."""
         true = self.counts.counts.sum(axis=1).tolist()
         predicted = self.counts.counts.sum(axis=0).tolist()[:-1]
@@ -235,7 +201,10 @@ class Scores:
     @cached_property
     def stratified(self) -> StratifiedEstimate | None:
         """Area-adjusted estimates; None where the whole map was not counted."""
-        return estimate_areas(self.confusion, self.evidence.areas) if self.evidence.areas else None
+        return self._estimated(self.evidence.areas) if self.evidence.areas else None
+
+    def _estimated(self, areas: MapAreas) -> StratifiedEstimate:
+        return estimate_areas(self.confusion, areas, self.common.classes)
 
     @property
     def areas(self) -> tuple[AreaEstimate, ...]:
@@ -249,73 +218,43 @@ class Scores:
         return (found.accuracy, found.half_width) if found else (float("nan"), float("nan"))
 
     def as_dict(self) -> dict[str, Any]:
-        """Plain values for JSON; scores that are not defined are None."""
-        taxonomy, pixels = self.taxonomy.name, self.confusion.pixels
-        return {"taxonomy": taxonomy, "pixels": pixels, "levels": [level.as_dict() for level in self.levels]}
+        """Plain values for JSON; scores that are not defined are None, and so is what there is no evidence of."""
+        objects, areas, coherence = self.objects, self.stratified, self.evidence.coherence
+        return {
+            "taxonomy": self.taxonomy.name,
+            "pixels": self.confusion.pixels,
+            "scenes": list(self.evidence.scenes),
+            "levels": [level.as_dict() for level in self.levels],
+            "common": self.common.as_dict(),
+            "hierarchy": {name: undefined(value) for name, value in self.hierarchy.items()},
+            "coherence": coherence and coherence.as_dict(),
+            "reliability": {str(level): found.summary() for level, found in self.reliability.items()},
+            "backoff": self.curve and self.curve.as_dict(),
+            "boundaries": {str(level): self._boundary(found) for level, found in self.boundaries.items()},
+            "objects": objects
+            and {"threshold": objects.threshold, "classes": list(map(self._object, objects.rows()))},
+            "areas": areas and areas.as_dict(),
+        }
 
     def table(self) -> str:
         """Text for a terminal of 80 columns, the finest level last; a level that adds nothing is only named."""
-        shown = [self.levels[0]]
-        parts = [self.levels[0].table()]
-        for level in self.levels[1:]:
-            if level.same_as(shown[-1]):
-                parts.append(f"level {level.level}: as level {shown[-1].level}")
-            else:
-                shown.append(level)
-                parts.append(level.table())
-        return "\n\n".join(parts)
+        return scores_table(self)
 
+    def _boundary(self, found: BoundaryCounts) -> dict[str, Any]:
+        scores = {name: getattr(found, name) for name in ("iou", "f1", "precision", "recall")}
+        rows = [
+            self._named(code) | {name: undefined(values[i]) for name, values in scores.items()}
+            for i, code in enumerate(found.classes)
+        ]
+        means = {name: undefined(getattr(found, name)) for name in ("mean_iou", "mean_f1")}
+        return {"tolerance": found.tolerance, **means, "classes": rows}
 
-def _plain(value: float) -> float | None:
-    return None if math.isnan(value) else float(value)
+    def _object(self, row: ObjectScores) -> dict[str, Any]:
+        values = asdict(row)
+        scores = {
+            name: undefined(value) if isinstance(value, float) else value for name, value in values.items()
+        }
+        return self._named(row.code) | scores
 
-
-def _text(value: float) -> str:
-    return "-" if math.isnan(value) else f"{round(value, 3) + 0.0:.3f}"  # + 0.0: no "-0.000"
-
-
-def _compact(pixels: int) -> str:
-    """Three digits and a unit: 812, 253 k, 3.53 M; at most 6 characters."""
-    if pixels < 1000:
-        return str(pixels)
-    power = 1
-    while pixels / 1000**power >= 999.5:  # would round to 1000
-        power += 1
-    return f"{format(pixels / 1000**power, '#.3g').rstrip('.')} {' kMGTPE'[power]}"
-
-
-def _fitting(nodes: Sequence[Node], width: int) -> list[str]:
-    """A path of at most ``width`` cells for each class; classes that would read the same get their codes."""
-    paths = [_shortened(node.path, width) for node in nodes]
-    times = Counter(paths)
-    codes = [f" ({node.code})" if times[path] > 1 else "" for node, path in zip(nodes, paths, strict=True)]
-    return [_shortened(n.path, width - len(code)) + code for n, code in zip(nodes, codes, strict=True)]
-
-
-def _shortened(path: tuple[str, ...], width: int) -> str:
-    """The whole path if it fits, else as many of its last names as do, else the last name without its middle."""
-    whole = "/".join(path)
-    if _cells(whole) <= width:
-        return whole
-    for first in range(1, len(path)):
-        if _cells(tail := "…/" + "/".join(path[first:])) <= width:
-            return tail
-    before = "…/" if len(path) > 1 else ""
-    name, half = path[-1], (width - len(before) - 1) // 2
-    return f"{before}{_cut(name, half)}…{_cut(name[::-1], half)[::-1]}"
-
-
-def _cut(text: str, width: int) -> str:
-    """As much of the beginning as fits into ``width`` cells."""
-    while _cells(text) > width:
-        text = text[:-1]
-    return text
-
-
-def _cells(text: str) -> int:
-    """Columns that a terminal gives to ``text``: East Asian wide characters take two, combining marks none."""
-    return sum(0 if combining(c) else 2 if east_asian_width(c) in "WF" else 1 for c in text)
-
-
-def _padded(text: str, width: int) -> str:
-    return text + " " * (width - _cells(text))
+    def _named(self, code: int) -> dict[str, Any]:
+        return {"code": code, "path": "/".join(self.taxonomy.node(code).path)}
