@@ -21,34 +21,47 @@ if TYPE_CHECKING:
     from rssegment.errors import RssegmentError as RssegmentError
     from rssegment.errors import RunError as RunError
     from rssegment.evaluation import Scores as Scores
-    from rssegment.evaluation import evaluate as evaluate
     from rssegment.model import Bundle as Bundle
     from rssegment.model import load_model as load_model
     from rssegment.run import Plan as Plan
+    from rssegment.run import ReferenceOptions as ReferenceOptions
     from rssegment.run import Result as Result
+    from rssegment.run import evaluate as evaluate
     from rssegment.run import inspect as inspect
     from rssegment.run import plan as plan
     from rssegment.run import segment as segment
     from rssegment.run import vectorize as vectorize
     from rssegment.scene import Scene as Scene
+    from rssegment.taxonomy import ClassMapping as ClassMapping
     from rssegment.taxonomy import Taxonomy as Taxonomy
 
 _HOMES = {
     "rssegment.config": ("PolygonOptions", "SceneOptions", "Settings"),
     "rssegment.errors": ("InputError", "RssegmentError", "RunError"),
-    "rssegment.evaluation": ("Scores", "evaluate"),
+    "rssegment.evaluation": ("Scores",),
     "rssegment.model": ("Bundle", "load_model"),
-    "rssegment.run": ("Plan", "Result", "inspect", "plan", "segment", "vectorize"),
+    "rssegment.run": (
+        "Plan",
+        "ReferenceOptions",
+        "Result",
+        "evaluate",
+        "inspect",
+        "plan",
+        "segment",
+        "vectorize",
+    ),
     "rssegment.scene": ("Scene",),
-    "rssegment.taxonomy": ("Taxonomy",),
+    "rssegment.taxonomy": ("ClassMapping", "Taxonomy"),
 }
 _HOME_OF = {name: home for home, names in _HOMES.items() for name in names}
 
 __all__ = [
     "Bundle",
+    "ClassMapping",
     "InputError",
     "Plan",
     "PolygonOptions",
+    "ReferenceOptions",
     "Result",
     "RssegmentError",
     "RunError",

@@ -5,7 +5,6 @@ from rssegment.evaluation.backoff import BackoffCounts, BackoffCurve
 from rssegment.evaluation.coherence import Coherence
 from rssegment.evaluation.confusion import Confusion, LevelCounts
 from rssegment.evaluation.evidence import Evidence
-from rssegment.evaluation.rasters import evaluate
 from rssegment.evaluation.reliability import Reliability
 from rssegment.evaluation.report import LevelScores, Scores
 
@@ -21,5 +20,4 @@ __all__ = [
     "MapAreas",
     "Reliability",
     "Scores",
-    "evaluate",
 ]

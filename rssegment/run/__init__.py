@@ -13,14 +13,32 @@ if TYPE_CHECKING:
     from rssegment.run.pipeline import plan, segment
     from rssegment.run.planning import Plan
     from rssegment.run.products import Result
+    from rssegment.run.references import ReferenceOptions
+    from rssegment.run.scoring import Evaluation, compare, evaluate
     from rssegment.run.vectors import VectorResult, vectorize
 
-__all__ = ["Plan", "Result", "VectorResult", "inspect", "plan", "segment", "vectorize"]
+__all__ = [
+    "Evaluation",
+    "Plan",
+    "ReferenceOptions",
+    "Result",
+    "VectorResult",
+    "compare",
+    "evaluate",
+    "inspect",
+    "plan",
+    "segment",
+    "vectorize",
+]
 
 _HOME_OF = {
+    "Evaluation": "scoring",
     "Plan": "planning",
+    "ReferenceOptions": "references",
     "Result": "products",
     "VectorResult": "vectors",
+    "compare": "scoring",
+    "evaluate": "scoring",
     "inspect": "facts",
     "plan": "pipeline",
     "segment": "pipeline",

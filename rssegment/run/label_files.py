@@ -72,10 +72,23 @@ class LabelFile:
             check_is_raster(file, name)
             _check(file, name, what)
             check_blocks(file, name)
-            crs = file.crs.to_wkt() if file.crs and is_on_earth(file.crs.to_wkt()) else None
-            geobox = GeoBox(file.shape, file.transform, crs)
+            geobox = _geobox(file)
             masked = any(flag.name in {"per_dataset", "alpha"} for flag in file.mask_flag_enums[0])
             return cls(name, what, geobox, _nodata(file), masked, _stamp(name), _remarks(file, name, what))
+
+    @staticmethod
+    def grid(path: str | Path) -> GeoBox:
+        """The pixel grid of any raster.
+
+        Raises
+        ------
+        SceneError
+            GDAL can't open it.
+        """
+        with catch_warnings(), open_dataset(str(path)) as file:
+            simplefilter("ignore")
+            check_is_raster(file, str(path))
+            return _geobox(file)
 
     @staticmethod
     def readable(path: str) -> bool:
@@ -151,6 +164,11 @@ class LabelFile:
 
 def _stamp(path: str) -> int:
     return 0 if is_remote(path) else stamp(path)
+
+
+def _geobox(file: Dataset) -> GeoBox:
+    crs = file.crs.to_wkt() if file.crs and is_on_earth(file.crs.to_wkt()) else None
+    return GeoBox(file.shape, file.transform, crs)
 
 
 def _check(file: Dataset, path: str, what: str) -> None:

@@ -16,7 +16,7 @@ from typing import Any, NamedTuple, Protocol
 import numpy as np
 from numpy.typing import NDArray
 from odc.geo.geobox import GeoBox
-from pyproj import Transformer
+from pyproj import CRS, Transformer
 
 from rssegment.errors import InputError
 from rssegment.grid import Box
@@ -214,8 +214,8 @@ def open_reference(
     path: str | Path,
     geobox: GeoBox,
     taxonomy: Taxonomy,
-    options: ReferenceOptions | None = None,
     mapping: ClassMapping | None = None,
+    options: ReferenceOptions | None = None,
 ) -> RasterReference | ShapeReference | LimitedReference:
     """The reference in the file ``path``, on the pixels of ``geobox``, as codes of ``taxonomy`` at any level.
 
@@ -306,8 +306,7 @@ def _aligned(geobox: GeoBox, file: LabelFile) -> tuple[str, tuple[int, int] | No
     if (one is None) != (other is None) or (
         one is not None and other is not None and not one.equals(other, ignore_axis_order=True)
     ):
-        names = (crs.name if crs is not None else "none" for crs in (one, other))
-        return "CRS {} and {}".format(*names), None
+        return f"CRS {_crs_name(one)} and {_crs_name(other)}", None
     if (
         one is None
         and geobox.affine.is_identity
@@ -327,6 +326,13 @@ def _aligned(geobox: GeoBox, file: LabelFile) -> tuple[str, tuple[int, int] | No
     if apart > _GRID_TOLERANCE:
         return f"pixels up to {apart:.3g} px apart", None
     return "", (row, col)
+
+
+def _crs_name(crs: CRS | None) -> str:
+    if crs is None:
+        return "none"
+    authority = crs.to_authority()
+    return ":".join(authority) if authority else str(crs.name)
 
 
 def _apart(geobox: GeoBox, file: LabelFile, offset: tuple[int, int]) -> str:

@@ -1,0 +1,248 @@
+"""What is evaluated: a label raster, the folder of a run with all that it tells, or polygons drawn onto a grid."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from functools import cached_property
+from pathlib import Path
+from typing import Any, NamedTuple
+
+from numpy.typing import NDArray
+from odc.geo.geobox import GeoBox
+
+from rssegment.errors import InputError, SceneError
+from rssegment.grid import Box
+from rssegment.run.features import FeatureSource, features_on, stamp
+from rssegment.run.label_files import LabelFile
+from rssegment.run.references import RasterReference, ReferenceOptions, ShapeReference, is_vector
+from rssegment.scene import LabelRaster
+from rssegment.taxonomy import ClassMapping, Taxonomy
+
+__all__ = ["Classes", "Prediction", "grid_of", "open_prediction"]
+
+LABELS, CONFIDENCE, RECORD, TAXONOMY = "labels.tif", "confidence.tif", "run.json", "taxonomy.yaml"
+
+
+@dataclass(frozen=True)
+class Prediction:
+    """A class map on its grid, as codes of ``taxonomy``, with what it says of its confidence. A value that can travel.
+
+    ``confidence``: bytes for the decided class; ``level_confidences`` and ``level_labels``: rasters by level.
+    """
+
+    name: str
+    labels: RasterReference | ShapeReference
+    geobox: GeoBox
+    taxonomy: Taxonomy
+    confidence: LabelRaster | None = None
+    level_confidences: Mapping[int, LabelRaster] = field(default_factory=dict)
+    level_labels: Mapping[int, LabelFile] = field(default_factory=dict)
+    remarks: tuple[str, ...] = ()
+
+    @property
+    def shape(self) -> tuple[int, int]:
+        rows, cols = self.geobox.shape
+        return int(rows), int(cols)
+
+    def read(self, box: Box) -> NDArray[Any]:
+        """Codes (H, W); 0 is no data."""
+        return self.labels.read(box)
+
+
+@dataclass(frozen=True)
+class Folder:
+    """A run's folder."""
+
+    path: Path
+
+    @classmethod
+    def at(cls, path: str | Path) -> Folder | None:
+        """The run at ``path``: its folder, or None where it is no folder.
+
+        Raises
+        ------
+        InputError
+            It is a folder without a class map.
+        """
+        folder = Path(path)
+        if not folder.is_dir():
+            return None
+        if not (folder / LABELS).exists():
+            raise InputError(
+                f"the prediction {folder} is a folder without {LABELS}; expected that of a finished run, or a file"
+            )
+        return cls(folder)
+
+    @cached_property
+    def taxonomy(self) -> Taxonomy | None:
+        path = self.path / TAXONOMY
+        return Taxonomy.load(path) if path.exists() else None
+
+    @property
+    def levels(self) -> tuple[int, ...]:
+        """Levels of the taxonomy of which there are confidences."""
+        depth = self.taxonomy.depth if self.taxonomy else 0
+        return tuple(k for k in range(1, depth + 1) if (self.path / f"confidence_level{k}.tif").exists())
+
+    @property
+    def remarks(self) -> tuple[str, ...]:
+        try:
+            record = json.loads((self.path / RECORD).read_text(encoding="utf-8"))
+            missing = record["missing"] if record["status"] == "partial" else ()
+        except (OSError, ValueError, KeyError, TypeError):
+            return ()
+        return (f"{len(missing)} blocks of the run are missing: they count as misses",) if missing else ()
+
+
+class Classes(NamedTuple):
+    """What is known of a map's classes: their taxonomy, and the mapping that leads there from the map's values."""
+
+    taxonomy: Taxonomy | None = None
+    mapping: ClassMapping | None = None
+
+
+def open_prediction(
+    path: str | Path,
+    classes: Classes,
+    confidence: str | Path | None,
+    options: ReferenceOptions,
+    geobox: GeoBox | None = None,
+) -> Prediction:
+    """The map at ``path``; ``geobox`` is the grid for one of polygons.
+
+    Its classes are those told, those the mapping leads to, or the run's own.
+
+    Raises
+    ------
+    InputError
+        It can't be read, its classes are unknown, or confidences are not on its grid.
+    """
+    folder = Folder.at(path)
+    source = str(path) if folder is None else str(folder.path / LABELS)
+    tree = _classes(path, *classes, folder)
+    mapped = None if classes.mapping is None else classes.mapping.onto(tree)
+    if is_vector(source):
+        if confidence is not None:
+            raise InputError(f"a confidence raster needs a prediction that is a raster, and {path} is not")
+        return _polygons(source, tree, mapped, options, geobox)
+    given = [name for name in ("column", "label", "outside", "layer") if getattr(options, name) is not None]
+    file = LabelFile.open(source, "prediction")
+    if given:
+        raise InputError(f"{' and '.join(given)} need polygons, and the prediction {path} is a raster")
+    labels = RasterReference(file, file.geobox, (0, 0), mapped)
+    remarks = (*file.remarks, *(folder.remarks if folder else ()))
+    if folder is None or mapped is not None:
+        if folder is not None or (confidence is not None and mapped is not None):
+            remarks += ("confidences are not scored: they are not those of the classes that were mapped to",)
+        sure = None if mapped is not None else _confidence(confidence, file)
+        return Prediction(_name(path), labels, file.geobox, tree, sure, remarks=remarks)
+    sure = _confidence(confidence or _present(folder.path / CONFIDENCE), file)
+    levels = folder.levels if folder.taxonomy == tree else ()
+    return Prediction(
+        _name(path),
+        labels,
+        file.geobox,
+        tree,
+        sure,
+        {k: _same_grid(folder.path / f"confidence_level{k}.tif", file) for k in levels},
+        {
+            k: LabelFile.open(level, "prediction")
+            for k in levels
+            if (level := folder.path / f"labels_level{k}.tif").exists()
+        },
+        remarks,
+    )
+
+
+def grid_of(path: str | Path) -> GeoBox:
+    """The pixel grid of any raster.
+
+    Raises
+    ------
+    SceneError
+        It can't be opened.
+    """
+    return LabelFile.grid(path)
+
+
+def _classes(
+    path: str | Path, taxonomy: Taxonomy | None, mapping: ClassMapping | None, folder: Folder | None
+) -> Taxonomy:
+    own = folder.taxonomy if folder else None
+    if mapping is not None:
+        return taxonomy or mapping.target
+    if taxonomy is None:
+        if own is None:
+            raise InputError(
+                f"which classes has the prediction {path}? Name their taxonomy, a file or one of "
+                f"{', '.join(Taxonomy.available())}"
+            )
+        return own
+    if own is not None and own != taxonomy:
+        _check_same_codes(own, taxonomy, path)
+    return taxonomy
+
+
+def _check_same_codes(own: Taxonomy, given: Taxonomy, path: str | Path) -> None:
+    """Refuses to read a run's codes by another tree where they mean something else."""
+    names = {node.code: node.name for node in given.nodes}
+    for node in own.nodes:
+        if (other := names.get(node.code)) not in (None, node.name):
+            raise InputError(
+                f"the run {path} has the classes of taxonomy {own.name!r}, where code {node.code} is {node.name!r}; in "
+                f"{given.name!r} it is {other!r}. Give a mapping for the prediction, or leave the taxonomy out"
+            )
+
+
+def _polygons(
+    path: str,
+    tree: Taxonomy,
+    mapping: ClassMapping | None,
+    options: ReferenceOptions,
+    geobox: GeoBox | None,
+) -> Prediction:
+    if geobox is None:
+        raise InputError(
+            f"the prediction {path} and the reference are polygons both: on which pixels are they to be compared? Give "
+            "a raster whose grid is used (grid), as the scene's"
+        )
+    label = None if options.label is None else tree.node(options.label).code
+    outside = 0 if options.outside is None else tree.node(options.outside).code
+    source = FeatureSource(
+        path, geobox, "prediction", options.layer, options.column, label, tree, mapping, stamp(path)
+    )
+    remarks = features_on(source).remarks
+    return Prediction(_name(path), ShapeReference(source, outside), geobox, tree, remarks=remarks)
+
+
+def _present(path: Path) -> Path | None:
+    return path if path.exists() else None
+
+
+def _confidence(path: str | Path | None, file: LabelFile) -> LabelRaster | None:
+    return None if path is None else _same_grid(path, file)
+
+
+def _same_grid(path: str | Path, file: LabelFile) -> LabelRaster:
+    raster = LabelRaster.of_bytes(path)
+    between = ~file.geobox.affine * raster.geobox.affine
+    rows, cols = file.shape
+    apart = max(
+        abs(place - own)
+        for corner in ((0, 0), (cols, 0), (0, rows), (cols, rows))
+        for place, own in zip(between * corner, corner, strict=True)
+    )
+    if raster.shape != file.shape or apart > 0.01:
+        raise SceneError(
+            f"the confidence {path} isn't on the pixel grid of {file.path}: it has {raster.shape[0]} x "
+            f"{raster.shape[1]} px that lie up to {apart:.3g} px off, not {rows} x {cols}; give the one that belongs "
+            "to the prediction"
+        )
+    return raster
+
+
+def _name(path: str | Path) -> str:
+    """A short name of the scene: the last two parts of the path."""
+    return "/".join(Path(path).absolute().parts[-2:])

@@ -1,0 +1,280 @@
+"""Scores of maps from files: read block by block, on threads or on a cluster, and summed."""
+
+from __future__ import annotations
+
+import time
+import warnings
+from collections.abc import Collection, Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+from numpy.typing import NDArray
+from odc.geo.geobox import GeoBox
+
+from rssegment.config import Length, parse_length
+from rssegment.errors import InputError, SettingsError
+from rssegment.evaluation import Evidence, Scores
+from rssegment.grid import BlockGrid, ground_resolution
+from rssegment.run.comparison import Comparison, Counted
+from rssegment.run.ground_areas import row_areas
+from rssegment.run.object_matching import ObjectOptions, match_objects
+from rssegment.run.predictions import Classes, grid_of, open_prediction
+from rssegment.run.progress import Progress
+from rssegment.run.references import ReferenceOptions, is_vector, open_reference
+from rssegment.run.summing import on_cluster, on_threads
+from rssegment.taxonomy import ClassMapping, Taxonomy
+
+if TYPE_CHECKING:
+    from distributed import Client
+
+__all__ = ["TOLERANCE", "Evaluation", "EvaluationOptions", "compare", "evaluate"]
+
+TOLERANCE = Length(2.0, "px")
+"""Of boundaries: what people who outline the same thing differ by, and one pixel of shift in any direction."""
+
+_PLAIN = ReferenceOptions()
+_PIXEL_BYTES = 48  # of a block: labels of both, confidences, distances of boundaries
+_NOMINAL = (
+    2e-3  # by how much pixels on the ground may differ from those in the CRS's units, and still be called so
+)
+
+
+@dataclass(frozen=True)
+class EvaluationOptions:
+    """What is compared, and how, as :func:`evaluate` has it; ``reference`` and ``prediction``: how each is read."""
+
+    taxonomy: Taxonomy | str | Path | None = None
+    ignore: Collection[int] = ()
+    mapping: ClassMapping | str | Path | None = None
+    prediction_mapping: ClassMapping | str | Path | None = None
+    confidence: str | Path | None = None
+    tolerance: Length | float | str | None = None
+    objects: Sequence[int | str] | None = None
+    iou: float = 0.5
+    reference: ReferenceOptions = _PLAIN
+    prediction: ReferenceOptions = _PLAIN
+    grid: str | Path | None = None
+
+
+@dataclass(frozen=True)
+class Evaluation:
+    """The ``scores``; ``remarks`` on what was compared; ``seconds`` and ``pixels`` (of the map) that it took."""
+
+    scores: Scores
+    remarks: tuple[str, ...]
+    seconds: float
+    pixels: int
+
+
+def evaluate(
+    prediction: str | Path,
+    reference: str | Path,
+    taxonomy: Taxonomy | str | Path | None = None,
+    *,
+    ignore: Collection[int] = (),
+    mapping: ClassMapping | str | Path | None = None,
+    prediction_mapping: ClassMapping | str | Path | None = None,
+    confidence: str | Path | None = None,
+    tolerance: Length | float | str | None = None,
+    objects: Sequence[int | str] | None = None,
+    iou: float = 0.5,
+    prediction_options: ReferenceOptions | None = None,
+    grid: str | Path | None = None,
+    block: int = 2048,
+    client: Client | str | None = None,
+    progress: Progress | None = None,
+    options: ReferenceOptions | None = None,
+    **choices: Any,
+) -> Scores:
+    """Scores of the map ``prediction`` against ``reference``, at every level of ``taxonomy``.
+
+    ``prediction``: a label raster, the folder of a run (whose taxonomy and confidences are used), or polygons.
+    ``reference``: a label raster on the same pixels, of any extent, or polygons or points in any CRS, which are drawn
+    onto the map's pixels. Both hold codes of the taxonomy at any level, or are brought there by ``prediction_mapping``
+    and ``mapping``. What has no label in the reference, or a code in ``ignore``, is left out; where it has one and the
+    prediction none, that is a miss.
+
+    ``choices`` are the fields of :class:`ReferenceOptions` (``options`` gives them all at once): ``column``, ``label``,
+    ``outside``, ``within``, ``layer``, ``resample``; ``prediction_options`` are those of polygons as prediction, and
+    ``grid`` a raster that tells on which pixels, where both are polygons. ``confidence``: a raster of bytes, as segment
+    writes it. ``tolerance``: of boundaries, in metres or as "3px" (default 2 px; 0 leaves boundaries out). ``objects``:
+    classes whose regions are matched one by one, at an intersection over union of at least ``iou``; they are held in
+    memory. ``block`` (px) is the side of what is read at a time and never changes the result. ``client``: a Dask
+    cluster whose workers see the same files. What is worth knowing beside the scores is told as warnings.
+
+    Raises
+    ------
+    InputError
+        A file can't be used, they don't lie on one grid or on one ground, or hold values that are no classes.
+    ReadError
+        Pixels could not be read.
+    """
+    how = EvaluationOptions(
+        taxonomy,
+        ignore,
+        mapping,
+        prediction_mapping,
+        confidence,
+        tolerance,
+        objects,
+        iou,
+        _options(options, choices),
+        prediction_options or _PLAIN,
+        grid,
+    )
+    found = compare(prediction, reference, how, block=block, client=client, progress=progress)
+    for remark in found.remarks:
+        warnings.warn(remark, stacklevel=2)
+    return found.scores
+
+
+def compare(
+    prediction: str | Path,
+    reference: str | Path,
+    how: EvaluationOptions,
+    *,
+    block: int = 2048,
+    client: Client | str | None = None,
+    progress: Progress | None = None,
+) -> Evaluation:
+    """What :func:`evaluate` does, with what there is to say beside the scores."""
+    start = time.perf_counter()
+    if not isinstance(block, int) or isinstance(block, bool) or block < 1:
+        raise SettingsError(f"block is {block!r}; expected a whole number of pixels, 1 or more")
+    comparison, length = _comparison(prediction, reference, how)
+    chosen = None if how.objects is None else ObjectOptions.of(how.objects, comparison.taxonomy, how.iou)
+    total = _counted(comparison, block, client, progress)
+    map_ = comparison.prediction
+    evidence = replace(total.evidence, scenes=(map_.name,))
+    if chosen is not None:
+        evidence = replace(evidence, objects=match_objects(comparison, chosen, block))
+    remarks = (*map_.remarks, *comparison.reference.remarks, *_notes(total, length, comparison))
+    seconds = round(time.perf_counter() - start, 3)
+    return Evaluation(Scores(evidence), tuple(dict.fromkeys(remarks)), seconds, map_.shape[0] * map_.shape[1])
+
+
+def _comparison(
+    prediction: str | Path, reference: str | Path, how: EvaluationOptions
+) -> tuple[Comparison, Length]:
+    """What is compared, all checked, and the tolerance as it was asked for."""
+    mine, theirs = _mapping(how.prediction_mapping), _mapping(how.mapping)
+    tree = how.taxonomy
+    if tree is not None and not isinstance(tree, Taxonomy):
+        tree = Taxonomy.load(tree)
+    classes = Classes(tree, mine)
+    predicted = open_prediction(
+        prediction, classes, how.confidence, how.prediction, _grid(prediction, reference, how.grid)
+    )
+    true = open_reference(reference, predicted.geobox, predicted.taxonomy, theirs, how.reference)
+    length = TOLERANCE if how.tolerance is None else _length(how.tolerance)
+    comparison = Comparison(predicted, true, _ignored(how.ignore), *_ground(predicted.geobox, length))
+    _ = comparison.margin  # what it refuses is refused here, not in every block
+    return comparison, length
+
+
+def _counted(
+    comparison: Comparison, block: int, client: Client | str | None, progress: Progress | None
+) -> Counted:
+    blocks = BlockGrid(comparison.prediction.shape, block)
+    total = Counted(Evidence.empty(comparison.taxonomy), 0)
+    done = 0
+    with _results(comparison, blocks, client) as results:
+        if progress:
+            progress("evaluate", 0, len(blocks), 0)
+        for count, (part, counted) in enumerate(zip(blocks, results, strict=True), start=1):
+            total += counted
+            done += part.core.size
+            if progress:
+                progress("evaluate", count, len(blocks), done)
+    return total
+
+
+@contextmanager
+def _results(
+    comparison: Comparison, blocks: BlockGrid, client: Client | str | None
+) -> Iterator[Iterator[Counted]]:
+    """Counts of the blocks in their order, from threads of this process or from a cluster."""
+    cores = (each.core for each in blocks)
+    if client is None:
+        side = blocks.block + 2 * comparison.margin
+        yield on_threads(comparison.count, cores, side**2 * _PIXEL_BYTES)
+    elif isinstance(client, str):
+        from rssegment.run.cluster import connect
+
+        with connect(client) as connected:
+            yield on_cluster(connected, comparison.count, cores)
+    else:
+        yield on_cluster(client, comparison.count, cores)
+
+
+def _options(options: ReferenceOptions | None, choices: dict[str, Any]) -> ReferenceOptions:
+    unknown = sorted(set(choices) - set(ReferenceOptions.__dataclass_fields__))
+    if unknown:
+        known = ", ".join(ReferenceOptions.__dataclass_fields__)
+        raise SettingsError(f"{', '.join(unknown)}: no such choice of a reference; expected some of {known}")
+    return replace(options or _PLAIN, **choices)
+
+
+def _mapping(source: ClassMapping | str | Path | None) -> ClassMapping | None:
+    return source if source is None or isinstance(source, ClassMapping) else ClassMapping.load(source)
+
+
+def _grid(prediction: str | Path, reference: str | Path, grid: str | Path | None) -> GeoBox | None:
+    """The grid for polygons as prediction: of the raster that was named, or of the reference."""
+    if Path(prediction).is_dir() or not is_vector(str(prediction)):
+        if grid is not None:
+            raise InputError("grid is for polygons as prediction; a raster has its own")
+        return None
+    if grid is not None:
+        return grid_of(grid)
+    return None if is_vector(str(reference)) else grid_of(reference)
+
+
+def _length(tolerance: Length | float | str) -> Length:
+    return tolerance if isinstance(tolerance, Length) else parse_length(tolerance, "the boundary tolerance")
+
+
+def _ignored(ignore: Collection[int]) -> tuple[int, ...]:
+    for value in ignore:
+        if not 0 <= value <= 65535:
+            raise InputError(f"the value to ignore is {value}; expected one from 0 to 65535")
+    return tuple(sorted(set(ignore)))
+
+
+def _ground(
+    geobox: GeoBox, tolerance: Length
+) -> tuple[float, tuple[float, float], NDArray[np.float64] | None]:
+    """The tolerance (m), a pixel's size (m), and the areas of the rows' pixels (m²).
+
+    Without a CRS a pixel is 1 by 1, areas are unknown, and the tolerance must be in pixels. One in pixels is taken of
+    the nominal pixel (0.2 m, not 0.20003 m) where that is true to 0.2 %, so that scenes of one kind can be merged.
+    """
+    if geobox.crs is None:
+        if tolerance.unit != "px" and tolerance.value:
+            raise SettingsError(
+                f"the boundary tolerance is {tolerance.value:g} m, and the prediction has no CRS that would say how "
+                "large its pixels are; give the tolerance in pixels, as 3px"
+            )
+        return tolerance.value, (1.0, 1.0), None
+    cell = ground_resolution(geobox)
+    if tolerance.unit != "px":
+        return tolerance.value, cell, row_areas(geobox)
+    a, b, _, d, e, _ = geobox.affine[:6]
+    nominal = float(np.hypot(b, e)), float(np.hypot(a, d))
+    same = all(abs(on_map - true) <= _NOMINAL * true for on_map, true in zip(nominal, cell, strict=True))
+    side = max(nominal) if same else max(cell)
+    return float(f"{tolerance.value * side:.4g}"), (nominal if same else cell), row_areas(geobox)
+
+
+def _notes(total: Counted, tolerance: Length, comparison: Comparison) -> Iterator[str]:
+    if not total.evidence.confusion.pixels:
+        yield "no pixel of the prediction's grid has a label in the reference: there is nothing to score"
+    if total.contested:
+        yield (
+            f"{total.contested} px are under polygons of different classes; the later one in the file counts there"
+        )
+    if comparison.areas is None and tolerance.value:
+        yield "the prediction has no CRS: areas are unknown, and the boundary tolerance is in pixels"
