@@ -19,9 +19,11 @@ import argparse
 import hashlib
 import json
 import time
+from collections.abc import Iterator
 from concurrent.futures import ProcessPoolExecutor, as_completed
 from dataclasses import asdict, dataclass, replace
 from functools import cache
+from itertools import pairwise
 from multiprocessing import get_context
 from pathlib import Path
 
@@ -29,10 +31,11 @@ import numpy as np
 import rasterio
 import torch
 from rasterio.enums import Resampling
+from torch import Tensor, nn
+from torch.nn import functional as F
 
 from rssegment.evaluation import scores
 from rssegment.evaluation.confusion import Confusion
-from rssegment.model.architectures.enet import ENet
 from rssegment.model.hierarchy import Hierarchical, node_log_probabilities
 from rssegment.model.losses import HierarchicalLoss
 from rssegment.taxonomy import Taxonomy
@@ -49,7 +52,14 @@ PAIRS = (
     ("flat_mixed", "flat_half"),
     ("tree_mixed", "tree_all"),
 )
-SHRINK, PEAK, BINS, TAUS = 2, 5e-3, 20, np.linspace(0, 1, 41)  # 0.2 m -> 0.4 m; learning rate; of confidence
+SHRINK, PEAK, BINS, TAUS = 2, 1e-2, 20, np.linspace(0, 1, 41)  # 0.2 m -> 0.4 m; learning rate; of confidence
+WIDTHS = (16, 32, 64, 96)  # channels of the network at 1/2, 1/4, 1/8 and 1/16
+
+LEGEND = """`nll` is the mean of −log P(true leaf). `distance` is the mean number of edges from the most probable leaf
+to the true one, `mistake_distance` that of mistakes alone. `miou_k`, `accuracy_k` and `ece_k` are of the most probable
+class of level k, the last being the calibration error of its probability (20 bins). `curve_area` is the area under
+correctness over specificity of back-off; `correct_70` and `specificity_70` are its point at τ = 0.7. Of `nll`, distances
+and `ece`, less is better."""
 
 
 @dataclass(frozen=True)
@@ -77,7 +87,7 @@ def main(arguments: list[str] | None = None) -> None:
     parser.add_argument("out", type=Path, help="folder of runs.jsonl and table.md")
     parser.add_argument("--seeds", type=int, nargs="+", default=[0, 1, 2])
     parser.add_argument("--arms", nargs="+", choices=ARMS, default=ARMS)
-    parser.add_argument("--steps", type=int, default=700)
+    parser.add_argument("--steps", type=int, default=600)
     parser.add_argument("--batch", type=int, default=4)
     parser.add_argument("--patch", type=int, default=192)
     parser.add_argument(
@@ -90,13 +100,25 @@ def main(arguments: list[str] | None = None) -> None:
     args.out.mkdir(parents=True, exist_ok=True)
     done = {(run["arm"], run["seed"]) for run in finished(args.out, plan)}
     todo = [(arm, seed) for seed in args.seeds for arm in args.arms if (arm, seed) not in done]
-    if todo and not args.table_only:
-        with ProcessPoolExecutor(args.workers, get_context("spawn")) as pool:
-            for job in as_completed([pool.submit(one_run, args.data, plan, *pair) for pair in todo]):
-                with (args.out / "runs.jsonl").open("a") as file:
-                    file.write(json.dumps(job.result()) + "\n")
-                (args.out / "table.md").write_text(table(finished(args.out, plan), plan), encoding="utf-8")
-    (args.out / "table.md").write_text(table(finished(args.out, plan), plan), encoding="utf-8")
+    for run in () if args.table_only else results(args.data, plan, todo, args.workers):
+        with (args.out / "runs.jsonl").open("a") as file:
+            file.write(json.dumps(run) + "\n")
+        write_table(args.out, plan)
+    write_table(args.out, plan)
+
+
+def results(folder: Path, plan: Plan, todo: list[tuple[str, int]], workers: int) -> Iterator[dict]:
+    """Runs as they are done, in processes of their own if several may run at a time."""
+    if workers <= 1:
+        yield from (one_run(folder, plan, *pair) for pair in todo)
+        return
+    with ProcessPoolExecutor(workers, get_context("spawn")) as pool:
+        for job in as_completed([pool.submit(one_run, folder, plan, *pair) for pair in todo]):
+            yield job.result()
+
+
+def write_table(out: Path, plan: Plan) -> None:
+    (out / "table.md").write_text(table(finished(out, plan), plan), encoding="utf-8")
 
 
 def finished(out: Path, plan: Plan) -> list[dict]:
@@ -180,6 +202,33 @@ def normalise(images: np.ndarray, folder: Path) -> torch.Tensor:
 # One run
 
 
+class UNet(nn.Module):
+    """A narrow U-Net of 0.3 M parameters, which learns something in minutes on one core."""
+
+    def __init__(self, bands: int, channels: int) -> None:
+        super().__init__()
+        steps = list(pairwise(WIDTHS))
+        self.stem = nn.Sequential(layer(bands, WIDTHS[0], 4, 2), layer(WIDTHS[0], WIDTHS[0]))
+        self.down = nn.ModuleList(nn.Sequential(nn.MaxPool2d(2), layer(a, b), layer(b, b)) for a, b in steps)
+        self.up = nn.ModuleList(layer(a + b, a) for a, b in reversed(steps))
+        self.head = nn.ConvTranspose2d(WIDTHS[0], channels, 2, stride=2)
+
+    def forward(self, x: Tensor) -> Tensor:
+        kept = [self.stem(x)]  # (B, 16, H/2, W/2)
+        for stage in self.down:
+            kept.append(stage(kept[-1]))
+        x = kept.pop()  # (B, 96, H/16, W/16)
+        for stage in self.up:
+            same = kept.pop()
+            x = stage(torch.cat([same, F.interpolate(x, size=same.shape[-2:])], 1))
+        return self.head(x)
+
+
+def layer(narrow: int, wide: int, side: int = 3, stride: int = 1) -> nn.Sequential:
+    convolution = nn.Conv2d(narrow, wide, side, stride, padding=1, bias=False)
+    return nn.Sequential(convolution, nn.BatchNorm2d(wide), nn.ReLU())
+
+
 def one_run(folder: Path, plan: Plan, arm: str, seed: int) -> dict:
     torch.set_num_threads(1)
     start = time.monotonic()
@@ -195,17 +244,16 @@ def one_run(folder: Path, plan: Plan, arm: str, seed: int) -> dict:
 def begin(arm: str, seed: int) -> Hierarchical:
     """The same weights in all arms of a seed: a leaf's channel is the same, inner nodes' scores start at 0."""
     torch.manual_seed(seed)
-    network = ENet(4, len(TREE.nodes), drop=0.02)
+    network = UNet(4, len(TREE.nodes))
     leaves, head = TREE.arrays.leaves.tolist(), network.head
     if arm.startswith("flat"):
-        network.head = torch.nn.ConvTranspose2d(head.in_channels, len(leaves), 2, stride=2)
+        network.head = nn.ConvTranspose2d(head.in_channels, len(leaves), 2, stride=2)
         network.head.load_state_dict({"weight": head.weight[:, leaves], "bias": head.bias[leaves]})
     else:
         inner = [row for row in range(len(TREE.nodes)) if row not in leaves]
         with torch.no_grad():
             head.weight[:, inner] = 0
             head.bias[inner] = 0
-    torch.manual_seed(seed)  # for the dropout
     kind = "flat" if arm.startswith("flat") else "hierarchical"
     return Hierarchical(network.to(memory_format=torch.channels_last), TREE, kind)
 
@@ -281,7 +329,7 @@ def validate(model: Hierarchical, folder: Path) -> tuple[dict[str, float], list[
     return {key: float(v) for key, v in found.items()}, np.column_stack([TAUS, correct, specific]).tolist()
 
 
-def predictions(model: Hierarchical, folder: Path):
+def predictions(model: Hierarchical, folder: Path) -> Iterator[tuple[np.ndarray, np.ndarray]]:
     """Rows of the true leaves (P,) and log-probabilities of all nodes (N, P) of labelled pixels, patch by patch."""
     lookup = np.zeros(256, np.int64)
     lookup[list(ROWS)] = list(ROWS.values())
@@ -331,7 +379,11 @@ def table(runs: list[dict], plan: Plan) -> str:
         f"# Flat and hierarchical heads\n\n{len(runs)} runs. "
         + ", ".join(f"{k} {v}" for k, v in asdict(plan).items())
     ]
-    text += [f"Validation, mean ± standard deviation over seeds {sorted({s for _, s in by})}:", heading(ARMS)]
+    text += [
+        LEGEND,
+        f"Validation, mean ± standard deviation over seeds {sorted({s for _, s in by})}:",
+        heading(ARMS),
+    ]
     for name in names:
         cells = (summary([v[name] for (a, _), v in by.items() if a == arm]) for arm in ARMS)
         text[-1] += f"\n| {name} | " + " | ".join(cells) + " |"
