@@ -73,7 +73,9 @@ class MapAreas:
         if sizes.ndim == 0:
             counts = np.bincount(table[labels.reshape(-1)], minlength=nodes + 3)[None]
         else:
-            counts = np.stack([np.bincount(table[row], minlength=nodes + 3) for row in labels])
+            counts = np.zeros((len(labels), nodes + 3), np.int64)
+            for index, row in enumerate(labels):
+                counts[index] = np.bincount(table[row], minlength=nodes + 3)
         if counts[:, -1].any():
             refuse_unknown(labels, table == nodes + 2, "map", taxonomy)
         units = [round(float(size) * _PER_M2) for size in sizes.reshape(-1)]
@@ -181,8 +183,9 @@ def estimate_areas(confusion: Confusion, areas: MapAreas, classes: Sequence[Node
         within = share * (1 - share) / (drawn[:, None] - 1)  # variance of a share, in its stratum
         place = np.arange(len(classes))
         users, users_variance = share[place, place], within[place, place]
-        part = np.where(sampled[:, None], weights[:, None] * share, 0 * weights[:, None])
-        variance = np.where(sampled[:, None], weights[:, None] ** 2 * within, 0)
+        nothing = 0 * weights[:, None]  # NaN where nothing was sampled
+        part = np.where(sampled[:, None], weights[:, None] * share, nothing)
+        variance = np.where(sampled[:, None], weights[:, None] ** 2 * within, nothing)
         there = part.sum(axis=0)
         right, right_variance = part[place, place], variance[place, place]
         producers = right / there

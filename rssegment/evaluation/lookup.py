@@ -138,9 +138,10 @@ def places_in_cut(taxonomy: Taxonomy, classes: Sequence[Node]) -> NDArray[np.int
     None of the K ``classes`` lies above another.
     """
     row = {node.code: index for index, node in enumerate(taxonomy.nodes)}
-    inside = taxonomy.arrays.ancestry[:, [row[node.code] for node in classes]]
-    places = np.where(inside.any(axis=1), inside.argmax(axis=1), len(classes))
-    return np.append(places, len(classes))
+    places = np.full(len(row) + 2, len(classes), np.intp)
+    for index, node in enumerate(classes):
+        places[:-1][taxonomy.arrays.ancestry[:, row[node.code]]] = index
+    return places
 
 
 def refuse_unknown(labels: Labels, unknown: NDArray[np.bool_], what: str, taxonomy: Taxonomy) -> None:

@@ -20,8 +20,8 @@ __all__ = ["BINS", "Reliability", "in_units"]
 BINS = 20
 _STEPS = 254  # confidences in rasters are bytes in steps of 1/254
 _NODATA = 255
-_FINER = 4096
-UNITS = _STEPS * _FINER  # of confidence 1: whole for every byte, and finer than a millionth
+_FINER = 4000
+UNITS = _STEPS * _FINER  # of confidence 1: a millionth, nearly, and whole for every byte, bin and hundredth
 
 Confidence = NDArray[np.uint8] | NDArray[np.floating[Any]]
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections import Counter
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from typing import TYPE_CHECKING
 from unicodedata import combining, east_asian_width
 
@@ -153,33 +153,33 @@ def _areas(scores: Scores) -> Iterator[str]:
     found = scores.stratified
     if found is None or not found.mapped_m2:
         return
-    unit = next((name for name, size in _M2.items() if found.mapped_m2 < 1e6 * size), "km²")
-    yield f"whole map, {_area(found.mapped_m2, unit)} {unit}: accuracy {_interval(found.accuracy, found.half_width)}"
+    unit, size = next(
+        ((name, size) for name, size in _M2.items() if found.mapped_m2 < 1e6 * size), ("km²", 1e6)
+    )
+    decimals = max(0, 4 - len(f"{found.mapped_m2 / size:.0f}"))
+
+    def text(m2: float) -> str:
+        return "-" if math.isnan(m2) else f"{m2 / size:.{decimals}f}"
+
+    yield f"whole map, {text(found.mapped_m2)} {unit}: accuracy {_interval(found.accuracy, found.half_width)}"
     rows = [row for row in found.classes if row.mapped_m2 or row.estimated_m2 > 0]
-    yield from _rows([row.node for row in rows], [_area_row(row, unit) for row in rows], _AREAS)
+    yield from _rows([row.node for row in rows], [_area_row(row, text) for row in rows], _AREAS)
     for area, what in (
         (found.open_m2, "undecided or coarser"),
         (found.unsampled_m2, "without reference, left out"),
     ):
         if area:
-            yield f"  {what}: {_area(area, unit)} {unit}"
-    yield "  Areas in " + unit + ", with 95 % intervals (Olofsson et al. 2014) that take reference pixels as"
-    yield "  independent draws: true for sampled points, far too narrow for dense references."
+            yield f"  {what}: {text(area)} {unit}"
+    yield f"  Areas in {unit}; 95 % intervals (Olofsson et al. 2014) take reference pixels as"
+    yield "  independent draws: right for sampled points, too narrow for dense references."
 
 
-def _area_row(row: AreaEstimate, unit: str) -> tuple[str, ...]:
+def _area_row(row: AreaEstimate, text: Callable[[float], str]) -> tuple[str, ...]:
     return (
-        _area(row.mapped_m2, unit),
-        _area(row.estimated_m2, unit),
-        _area(row.half_width_m2, unit),
+        *map(text, (row.mapped_m2, row.estimated_m2, row.half_width_m2)),
         _interval(row.users_accuracy, row.users_half_width),
         _interval(row.producers_accuracy, row.producers_half_width),
     )
-
-
-def _area(m2: float, unit: str) -> str:
-    value = m2 / _M2[unit]
-    return "-" if math.isnan(value) else f"{value:.0f}" if value >= 10_000 else f"{value:.4g}"
 
 
 def _interval(value: float, half_width: float) -> str:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import dataclasses
+import json
 import pickle
 from collections import Counter
 
@@ -25,9 +27,8 @@ labels = st.sampled_from([0, *CODES])
 def pairs(draw: st.DrawFn) -> tuple[NDArray[np.uint8], NDArray[np.uint8]]:
     """Prediction and reference of one shape, with nodes of every level and no data."""
     shape = draw(hnp.array_shapes(min_dims=2, max_dims=2, max_side=7))
-    return draw(hnp.arrays(np.uint8, shape, elements=labels)), draw(
-        hnp.arrays(np.uint8, shape, elements=labels)
-    )
+    predicted = hnp.arrays(np.uint8, shape, elements=labels | st.just(DEMO.undecided))
+    return draw(predicted), draw(hnp.arrays(np.uint8, shape, elements=labels))
 
 
 Pair = tuple[NDArray[np.uint8], NDArray[np.uint8]]
@@ -45,7 +46,7 @@ def test_counts_equal_brute_force(pair: Pair, ignore: set[int], chunk: int) -> N
     found = {
         (true, predicted): int(counted.counts[i, j])
         for i, true in enumerate(CODES)
-        for j, predicted in enumerate([*CODES, 0])
+        for j, predicted in enumerate([*CODES, DEMO.undecided, 0])
         if counted.counts[i, j]
     }
     assert found == dict(expected)
@@ -128,12 +129,12 @@ def test_the_largest_code() -> None:
 def test_unknown_values_are_refused_not_dropped() -> None:
     good = np.ones((2, 3), np.uint8)
     bad = good.copy()
-    bad[0, :2], bad[1, 0] = 255, 99
-    with pytest.raises(InputError, match=r"reference has values.*'demo': 99 \(1 px\), 255 \(2 px\).*ignore="):
+    bad[0, :2], bad[1, 0] = 254, 99
+    with pytest.raises(InputError, match=r"reference has values.*'demo': 99 \(1 px\), 254 \(2 px\).*ignore="):
         Confusion.of(good, bad, DEMO)
-    with pytest.raises(InputError, match=r"prediction has values.*99 \(1 px\), 255 \(2 px\)"):
+    with pytest.raises(InputError, match=r"prediction has values.*99 \(1 px\), 254 \(2 px\)"):
         Confusion.of(bad, good, DEMO)
-    assert Confusion.of(good, bad, DEMO, ignore=(255, 99)).pixels == 3
+    assert Confusion.of(good, bad, DEMO, ignore=(254, 99)).pixels == 3
     unlabelled = np.where(bad == 1, good, 0)
     assert (
         Confusion.of(bad, unlabelled, DEMO).pixels == 3
@@ -158,6 +159,132 @@ def test_refusals() -> None:
         Confusion.empty(DEMO) + Confusion.empty(Taxonomy.load("flair"))
     with pytest.raises(InputError, match="5000 classes"):
         Confusion.empty(Taxonomy.flat("huge", {i: (f"c{i}", (0, 0, 0)) for i in range(1, 5001)}))
+
+
+def test_undecided_may_be_predicted_but_not_be_true() -> None:
+    good, open_ = np.array([[1, 8]], np.uint8), np.array([[255, 8]], np.uint8)
+    counted = Confusion.of(open_, good, DEMO)
+    assert counted.counts[:, -2].sum() == 1
+    assert counted.at_level(3).counts[0].tolist() == [0] * 8 + [1]
+    with pytest.raises(InputError, match=r"reference has values.*255 \(1 px\)"):
+        Confusion.of(good, open_, DEMO)
+    full = Taxonomy.flat("full", {255: ("a", (0, 0, 0)), 65535: ("b", (1, 1, 1))})  # no code is left for it
+    assert Confusion.of(np.array([[255, 65535]]), np.array([[255, 255]]), full).counts.tolist() == [
+        [1, 1, 0, 0],
+        [0, 0, 0, 0],
+    ]
+
+
+cuts = st.lists(st.sampled_from(CODES), max_size=5, unique=True)
+
+
+@given(pairs(), cuts)
+def test_counts_of_a_cut_equal_brute_force(pair: Pair, codes: list[int]) -> None:
+    prediction, reference = pair
+    family = {code: {code, *(n.code for n in DEMO.ancestors(code))} for code in CODES}
+    counted = Confusion.of(prediction, reference, DEMO)
+    if any(a != b and a in family[b] for a in codes for b in codes):
+        with pytest.raises(InputError, match="side by side"):
+            counted.at_cut(codes)
+        return
+    cut = counted.at_cut(codes)
+
+    def place(code: int) -> int:
+        return next((i for i, c in enumerate(codes) if c in family.get(code, ())), len(codes))
+
+    expected = np.zeros((len(codes) + 1, len(codes) + 1), int)
+    for true, predicted in zip(reference.flat, prediction.flat, strict=True):
+        expected[place(int(true)), place(int(predicted))] += bool(true)
+    np.testing.assert_array_equal(cut.counts, expected[:-1])
+    assert cut.coarser == expected[-1].sum()
+    assert [node.code for node in cut.classes] == codes
+
+
+@given(pairs())
+def test_common_cut(pair: Pair) -> None:
+    """Laws: it parts the tree; no truth lies above it; a class of it is true somewhere, or used nowhere below."""
+    prediction, reference = pair
+    counted = Confusion.of(prediction, reference, DEMO)
+    cut = counted.common_cut()
+    assert counted.at_cut(cut).coarser == 0
+    paths = {node.path for node in cut}
+    for leaf in DEMO.leaves:
+        assert sum(leaf.path[: k + 1] in paths for k in range(leaf.level)) == 1
+    occurring = {DEMO.node(int(code)).path for code in np.unique(reference) if code}
+    for node in cut:
+        under = {path for path in occurring if path[: node.level] == node.path}
+        assert node.path in under or not under
+    for node in DEMO.nodes:  # nothing coarser would do for what is never used
+        if node.path in paths and node.path not in occurring and node.parent is not None:
+            parent = node.path[:-1]
+            assert any(path[: len(parent)] == parent for path in occurring)
+
+
+def test_common_cut_by_hand() -> None:
+    def cut(*true: int) -> list[str]:
+        codes = np.array([true], np.uint8)
+        return [node.name for node in Confusion.of(codes, codes, DEMO).common_cut()]
+
+    assert cut() == ["built", "vegetation", "water", "bare"]
+    assert cut(10, 20) == ["built", "vegetation", "water", "bare"]
+    assert cut(1, 20, 4) == ["building", "road", "vegetation", "water", "bare"]
+    assert cut(4) == ["built", "forest", "green_crop", "ripe_crop", "grass", "water", "bare"]
+    counted = Confusion.of(np.array([[21, 20, 3]]), np.array([[4, 3, 3]]), DEMO)
+    at_cut = counted.at_cut(counted.common_cut())  # crop, coarser than green_crop, counts as none there
+    assert [n.name for n in at_cut.classes[1:4]] == ["forest", "green_crop", "ripe_crop"]
+    assert at_cut.counts[1].tolist() == [0, 1, 0, 0, 0, 0, 0, 1]
+    assert at_cut.counts[2].tolist() == [0] * 7 + [1]
+
+
+def test_refused_cuts() -> None:
+    counted = Confusion.empty(DEMO)
+    with pytest.raises(InputError, match=r"vegetation and vegetation/crop can't be classes side by side"):
+        counted.at_cut(["vegetation", "crop"])
+    with pytest.raises(InputError, match="side by side"):
+        counted.at_cut(["crop", "crop"])
+    with pytest.raises(InputError, match="no class 'sea'"):
+        counted.at_cut(["sea"])
+
+
+@given(pairs())
+def test_plain_values_and_back(pair: Pair) -> None:
+    counted = Confusion.of(*pair, DEMO)
+    assert Confusion.from_dict(json.loads(json.dumps(counted.as_dict())), DEMO) == counted
+
+
+@pytest.mark.parametrize(
+    ("rows", "message"),
+    [
+        (None, "not a list of lists of 3"),
+        ([[1, 2]], "not a list of lists of 3"),
+        ([[1, [2], 3]], "lists within lists"),
+        ([[99, 1, 1]], "true 99, predicted 1: no codes of taxonomy 'demo'"),
+        ([["none", 1, 1]], "true 'none'"),
+        ([[1, 1, -1]], "'pixels' is -1"),
+        ([[1, 1, 1.5]], "'pixels' is 1.5"),
+        ([[1, 1, True]], "'pixels' is True"),
+        ([[1, 1, 2**63]], "expected a whole number"),
+    ],
+)
+def test_other_values_are_refused(rows: object, message: str) -> None:
+    with pytest.raises(InputError, match=message):
+        Confusion.from_dict({"counts": rows}, DEMO)
+    with pytest.raises(InputError, match="no 'counts'"):
+        Confusion.from_dict({}, DEMO)
+
+
+def test_what_tells_taxonomies_apart_is_said() -> None:
+    other = Taxonomy.loads(DEMO.dump().replace("road", "street"))
+    with pytest.raises(
+        InputError, match=r"two taxonomies 'demo' \(one has 2 built/road .*, the other 2 built/street "
+    ):
+        Confusion.empty(DEMO) + Confusion.empty(other)
+    shorter = Taxonomy("demo", DEMO.nodes[:-1], *(getattr(DEMO, key) for key in ("title", "description")))
+    with pytest.raises(InputError, match=r"one has 12 classes, the other 11"):
+        Confusion.empty(DEMO) + Confusion.empty(shorter)
+    renamed = dataclasses.replace(DEMO, title="another")
+    with pytest.raises(InputError, match="titles or descriptions differ"):
+        Confusion.empty(DEMO) + Confusion.empty(renamed)
 
 
 def test_counts_travel_between_processes() -> None:

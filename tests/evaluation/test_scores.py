@@ -1,21 +1,21 @@
-"""Scores: a hand-worked table, brute force from labels, absent classes, and what is printed."""
+"""Scores: a hand-worked table, brute force from labels, scikit-learn and torchmetrics, absent classes."""
 
 from __future__ import annotations
 
-import json
 import math
-import re
 
 import numpy as np
 import pytest
+import torch
 from hypothesis import given
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
 from numpy.typing import NDArray
+from sklearn import metrics
+from torchmetrics.functional.classification import multiclass_jaccard_index
 
-from rssegment.evaluation import Confusion, Scores, scores
-from rssegment.evaluation.report import LevelScores, _cells, _compact, _fitting
-from rssegment.taxonomy import Node, Taxonomy
+from rssegment.evaluation import Confusion, scores
+from rssegment.taxonomy import Taxonomy
 
 # Three classes, a fourth that is absent, last column no data. N = 20.
 HAND = np.array(
@@ -141,163 +141,41 @@ def test_large_counts_stay_exact() -> None:
     assert scores.pixel_accuracy(counts) == 1
 
 
-@pytest.fixture
-def demo_scores() -> Scores:
-    tree = Taxonomy.load("demo")
-    reference = np.array([[1, 1, 2, 3, 4, 20, 0]], np.uint8)
-    prediction = np.array([[1, 2, 2, 3, 5, 3, 3]], np.uint8)
-    return Scores.of(Confusion.of(prediction, reference, tree))
+NAMES = {i: (f"c{i}", (0, 0, i)) for i in range(1, 7)}
 
 
-def test_every_level(demo_scores: Scores) -> None:
-    assert [level.level for level in demo_scores.levels] == [1, 2, 3]
-    assert demo_scores.leaf is demo_scores.levels[-1]
-    assert demo_scores.levels[0].pixel_accuracy == 1
-    assert demo_scores.levels[0].pixels == 6
-    assert demo_scores.levels[1].pixel_accuracy == 4 / 5
-    assert demo_scores.leaf.pixels == 5
-    assert demo_scores.leaf.mean_iou == pytest.approx((1 / 2 + 1 / 2 + 1 + 0 + 0) / 5)
-
-
-def test_as_dict_is_json(demo_scores: Scores) -> None:
-    content = demo_scores.as_dict()
-    assert json.loads(json.dumps(content, allow_nan=False)) == content
-    assert content["taxonomy"] == "demo"
-    assert content["pixels"] == 6
-    leaf = content["levels"][-1]
-    assert leaf["coarser"] == 1
-    rows = {row["path"]: row for row in leaf["classes"]}
-    assert rows["built/road"] == {
-        "code": 2, "name": "road", "path": "built/road", "true": 1, "predicted": 2,
-        "iou": 0.5, "f1": pytest.approx(2 / 3), "precision": 0.5, "recall": 1.0,
-    }  # fmt: skip
-    assert rows["bare"]["iou"] is None
-    assert Scores.of(Confusion.empty(Taxonomy.load("demo"))).as_dict()["levels"][0]["mean_iou"] is None
-
-
-def test_table(demo_scores: Scores) -> None:
-    assert demo_scores.leaf.table().splitlines() == [
-        "level 3 (5 px): mIoU 0.400  mF1 0.467  accuracy 0.600  kappa 0.500",
-        "  fwIoU 0.500  disagreement in quantity 0.400, in allocation 0.000",
-        "  class                      true px  map px    IoU     F1  prec.  recall",
-        "  built/building                   2       1  0.500  0.667  1.000   0.500",
-        "  built/road                       1       2  0.500  0.667  0.500   1.000",
-        "  vegetation/forest                1       1  1.000  1.000  1.000   1.000",
-        "  vegetation/crop/green_crop       1       0  0.000  0.000      -   0.000",
-        "  vegetation/crop/ripe_crop        0       1  0.000  0.000  0.000       -",
-        "  not shown: 3 of 8 classes, no pixels scored",
-        "  not scored: 1 px labelled above level 3",
-    ]
-    assert [line for line in demo_scores.table().splitlines() if not line.startswith(" ") and line] == [
-        "level 1 (6 px): mIoU 1.000  mF1 1.000  accuracy 1.000  kappa 1.000",
-        "level 2 (5 px): mIoU 0.750  mF1 0.833  accuracy 0.800  kappa 0.737",
-        "level 3 (5 px): mIoU 0.400  mF1 0.467  accuracy 0.600  kappa 0.500",
-    ]
-
-
-def scores_of(tree: Taxonomy, reference: list[int], prediction: list[int]) -> Scores:
-    return Scores.of(Confusion.of(np.array([prediction]), np.array([reference]), tree))
-
-
-@pytest.mark.parametrize("name", ["demo", "flair", "corine"])
-@pytest.mark.parametrize("times", [1, 10**5, 10**12])
-def test_table_fits_a_terminal_and_shows_every_class_once(name: str, times: int) -> None:
-    tree = Taxonomy.load(name)
-    nodes = len(tree.nodes)
-    counts = np.random.default_rng(0).integers(1, 1000, (nodes, nodes + 2)) * times
-    result = Scores.of(Confusion(tree, counts))
-    assert max(map(_cells, result.table().splitlines())) <= 80
-    for level in result.levels:
-        rows = [row for row in level.table().splitlines()[3:] if not row.startswith("  not ")]
-        shown = [row.split("  ")[1].split(" ")[0] for row in rows]
-        assert len(set(shown)) == len(level.classes)
-        for path, node in zip(shown, level.classes, strict=True):
-            assert "/".join(node.path).endswith(path.removeprefix("…"))  # no packaged name is cut
-
-
-def test_levels_that_add_nothing_are_named() -> None:
-    tree = Taxonomy.load("flair")
-    shallow = next(n.code for n in tree.leaves if n.level == 2)
-    other = next(n.code for n in tree.leaves if n.level == 2 and n.code != shallow)
-    parts = scores_of(tree, [shallow, shallow, other], [shallow, other, 0]).table().split("\n\n")
-    assert parts[0].startswith("level 1 (3 px)")
-    assert parts[1].startswith("level 2 (3 px)")
-    assert parts[2:] == ["level 3: as level 2", "level 4: as level 2"]
-    coarse = tree.node("vegetation/low/crop").code
-    level_4 = scores_of(tree, [shallow, coarse], [shallow, coarse]).table().split("\n\n")[3]
-    assert "not scored: 1 px labelled above level 4" in level_4
-
-
-FLAIR = Taxonomy.load("flair")
-codes = st.sampled_from([node.code for node in FLAIR.nodes])
-
-
-@given(st.lists(st.tuples(codes, codes | st.just(0)), min_size=1, max_size=6))
-def test_a_level_that_is_only_named_has_the_scores_and_classes_of_the_one_above(
-    pairs: list[tuple[int, int]],
-) -> None:
-    result = scores_of(FLAIR, [t for t, _ in pairs], [p for _, p in pairs])
-    for part in result.table().split("\n\n"):
-        if match := re.fullmatch(r"level (\d): as level (\d)", part):
-            mine, other = (result.levels[int(level) - 1] for level in match.groups())
-            np.testing.assert_array_equal(list(mine.overall.values()), list(other.overall.values()))
-            assert scored_rows(mine) == scored_rows(other)
-
-
-def scored_rows(level: LevelScores) -> list[dict[str, object]]:
-    return [row for row in level.as_dict()["classes"] if row["true"] or row["predicted"]]
-
-
-def test_no_score_reads_minus_zero() -> None:
-    tree = Taxonomy.flat("two", {1: ("a", (0, 0, 0)), 2: ("b", (1, 1, 1))})
-    text = Scores.of(Confusion(tree, np.array([[50_000, 50_010, 0, 0], [50_000, 49_990, 0, 0]]))).table()
-    assert "kappa 0.000" in text
-    assert "-0.000" not in text
-
-
-def test_table_of_nothing() -> None:
-    empty = Scores.of(Confusion.empty(Taxonomy.load("demo")))
-    assert empty.table().split("\n\n") == [
-        "level 1: no pixels to score",
-        "level 2: as level 1",
-        "level 3: as level 1",
-    ]
-
-
-@given(st.integers(0, 2**63 - 1))
-def test_compact_counts_keep_three_digits(pixels: int) -> None:
-    text = _compact(pixels)
-    assert len(text) <= 6
-    number, _, unit = text.partition(" ")
-    value = float(number) * 1000 ** " kMGTPE".index(unit or " ")
-    assert value == pytest.approx(pixels, rel=0.00501)
-    if unit:
-        assert len(number.replace(".", "")) == 3
-
-
-@pytest.mark.parametrize(
-    ("pixels", "text"),
-    [(0, "0"), (999, "999"), (1000, "1.00 k"), (9996, "10.0 k"), (252_800, "253 k"), (999_499, "999 k"),
-     (999_500, "1.00 M"), (3_530_000, "3.53 M"), (10**11, "100 G")],
-)  # fmt: skip
-def test_compact_counts(pixels: int, text: str) -> None:
-    assert _compact(pixels) == text
-
-
-names = st.text("ab水é\u0301", min_size=1, max_size=60).filter(str.isprintable)
-lists_of_paths = st.lists(
-    st.lists(names, min_size=1, max_size=4).map(tuple), min_size=1, unique=True, max_size=8
-)
-
-
-@given(lists_of_paths, st.integers(16, 40))
-def test_any_path_fits_and_none_reads_as_another(paths: list[tuple[str, ...]], width: int) -> None:
-    nodes = [
-        Node(code, path[-1], (0, 0, 0), len(path), None, path) for code, path in enumerate(paths, 60_000)
-    ]
-    shown = _fitting(nodes, width)
-    assert max(map(_cells, shown)) <= width
-    assert len(set(shown)) == len(paths)
-    for path, text in zip(paths, shown, strict=True):
-        if _cells("/".join(path)) <= width:
-            assert text == "/".join(path)
+@pytest.mark.parametrize("seed", range(4))
+def test_equals_scikit_learn_and_torchmetrics(seed: int) -> None:
+    rng = np.random.default_rng(seed)
+    codes = np.arange(1, 7)
+    true = rng.choice(codes, 3000, p=rng.dirichlet(np.ones(6)))
+    predicted = np.where(rng.random(3000) < 0.6, true, rng.choice(codes, 3000))
+    shape = (50, 60)
+    counts = (
+        Confusion.of(predicted.reshape(shape), true.reshape(shape), Taxonomy.flat("six", NAMES))
+        .at_level(1)
+        .counts
+    )
+    np.testing.assert_array_equal(counts[:, :-1], metrics.confusion_matrix(true, predicted, labels=codes))
+    present = np.isin(codes, [*true, *predicted])
+    each = {"labels": codes[present], "average": None, "zero_division": np.nan}
+    np.testing.assert_allclose(
+        scores.iou(counts)[present],
+        metrics.jaccard_score(true, predicted, labels=codes[present], average=None),
+    )
+    np.testing.assert_allclose(scores.f1(counts)[present], metrics.f1_score(true, predicted, **each))
+    np.testing.assert_allclose(scores.recall(counts)[present], metrics.recall_score(true, predicted, **each))
+    np.testing.assert_allclose(
+        scores.precision(counts)[present], metrics.precision_score(true, predicted, **each)
+    )
+    assert scores.pixel_accuracy(counts) == pytest.approx(metrics.accuracy_score(true, predicted))
+    assert scores.kappa(counts) == pytest.approx(metrics.cohen_kappa_score(true, predicted))
+    assert scores.mean_f1(counts) == pytest.approx(metrics.f1_score(true, predicted, average="macro"))
+    assert scores.frequency_weighted_iou(counts) == pytest.approx(
+        metrics.jaccard_score(true, predicted, average="weighted")
+    )
+    assert scores.mean_accuracy(counts) == pytest.approx(metrics.balanced_accuracy_score(true, predicted))
+    iou = multiclass_jaccard_index(
+        torch.from_numpy(predicted - 1), torch.from_numpy(true - 1), num_classes=6, average="macro"
+    )
+    assert scores.mean_iou(counts) == pytest.approx(iou.item(), abs=1e-6)
