@@ -58,8 +58,8 @@ WIDTHS = (16, 32, 64, 96)  # channels of the network at 1/2, 1/4, 1/8 and 1/16
 LEGEND = """`nll` is the mean of −log P(true leaf). `distance` is the mean number of edges from the most probable leaf
 to the true one, `mistake_distance` that of mistakes alone. `miou_k`, `accuracy_k` and `ece_k` are of the most probable
 class of level k, the last being the calibration error of its probability (20 bins). `curve_area` is the area under
-correctness over specificity of back-off; `correct_70` and `specificity_70` are its point at τ = 0.7. Of `nll`, distances
-and `ece`, less is better."""
+correctness over specificity of back-off; `correct_70` and `specificity_70` are its point at τ = 0.7. Less is better of
+`nll`, distances and `ece`."""
 
 
 @dataclass(frozen=True)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import copy
 import pickle
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -13,6 +14,8 @@ from hypothesis import strategies as st
 from torch import Tensor, nn
 
 from rssegment.errors import InputError, ModelError
+from rssegment.model import BandSpec, ModelSpec, load_model, save_bundle
+from rssegment.model.architectures.enet import ENet
 from rssegment.model.hierarchy import Hierarchical, PathSums, head_codes, node_log_probabilities, node_sums
 from rssegment.taxonomy import Taxonomy
 from tests.model.trees import draw_logits, trees
@@ -221,6 +224,28 @@ def test_a_network_with_the_other_head_s_channels_is_refused() -> None:
         model(torch.randn(1, 3, 2, 2))
     with pytest.raises(ModelError, match="gave a str"):
         Hierarchical(Words(), FLAIR)(torch.randn(1, 3, 2, 2))
+
+
+def test_a_bundle_of_node_scores_gives_what_was_trained(tmp_path: Path) -> None:
+    torch.manual_seed(0)
+    network = ENet(3, len(FLAIR.nodes)).eval()
+    spec = ModelSpec(
+        name="tree",
+        bands=tuple(BandSpec(name=name) for name in ("red", "green", "blue")),
+        channels=head_codes(FLAIR, "hierarchical"),
+        output="scores",
+        architecture="enet",
+        ground_resolution=0.4,
+        patch=32,
+        overlap=8,
+    )
+    save_bundle(tmp_path / "bundle", network, spec, FLAIR)
+    values = torch.randn(1, 3, 32, 32)
+    with torch.inference_mode():
+        expected = Hierarchical(network, FLAIR)(values.contiguous(memory_format=torch.channels_last)).softmax(
+            1
+        )
+    torch.testing.assert_close(load_model(tmp_path / "bundle")(values), expected, rtol=1e-5, atol=1e-6)
 
 
 class Words(nn.Module):
