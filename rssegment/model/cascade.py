@@ -92,7 +92,8 @@ class Cascade:
             shares = shares.index_select(1, channels).div_(counts)
         for member, place, order in zip(self.members, self._places, self._orders, strict=True):
             part = shares[:, place]
-            mass = part.sum(1, keepdim=True)  # (B, 1, H, W): the node's probability
+            first, *others = part.unsqueeze(1).unbind(2)
+            mass = sum(others, first)  # (B, 1, H, W): the node's probability, in one order whatever the batch
             # at most 1, whatever the sum's last bits
             needed = mass.amax((1, 2, 3)).clamp_max(1) > member.threshold
             if bool(needed.any()):

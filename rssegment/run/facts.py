@@ -113,7 +113,9 @@ def _file(path: Path) -> dict[str, Any] | None:
     InputError
         It is another file of ours; says what it is.
     """
-    if path.name == "model.json":
+    if path.name == "model.json" or (
+        path.name == "calibration.json" and (path.parent / "model.json").exists()
+    ):
         return _bundle(Bundle.open(path.parent))
     if path.name == "run.json":
         return _run(path)
