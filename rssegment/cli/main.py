@@ -10,7 +10,7 @@ from typing import Any
 
 import typer
 
-from rssegment.cli import demo, inspect, segment, vectorize  # noqa: F401  (their verbs join the application)
+from rssegment.cli import demo, evaluate, inspect, segment, vectorize  # noqa: F401  (their verbs join the application)
 from rssegment.cli.app import app
 from rssegment.errors import BlocksFailedError, RssegmentError
 

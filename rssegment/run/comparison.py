@@ -115,9 +115,13 @@ class Comparison:
         self, predicted: NDArray[Any], true: NDArray[Any], inner: Box
     ) -> dict[int, BoundaryCounts]:
         counts = {}
+        labelled = bool(true[inner.slices].any())
         for level in range(1, self.taxonomy.depth + 1) if self.tolerance else ():
             lookup = self.taxonomy.ancestor_lookup(level)
             classes = [node.code for node in self.taxonomy.level(level)]
+            if not labelled:
+                counts[level] = BoundaryCounts.empty(level, classes, self.tolerance)
+                continue
             counts[level] = BoundaryCounts.of(
                 lookup[predicted],
                 lookup[true],

@@ -24,13 +24,14 @@ from rssegment.run.object_matching import ObjectOptions, match_objects
 from rssegment.run.predictions import Classes, grid_of, open_prediction
 from rssegment.run.progress import Progress
 from rssegment.run.references import ReferenceOptions, is_vector, open_reference
+from rssegment.run.score_files import merged
 from rssegment.run.summing import on_cluster, on_threads
 from rssegment.taxonomy import ClassMapping, Taxonomy
 
 if TYPE_CHECKING:
     from distributed import Client
 
-__all__ = ["TOLERANCE", "Evaluation", "EvaluationOptions", "compare", "evaluate"]
+__all__ = ["TOLERANCE", "Evaluation", "EvaluationOptions", "compare", "evaluate", "merge_evaluations"]
 
 TOLERANCE = Length(2.0, "px")
 """Of boundaries: what people who outline the same thing differ by, and one pixel of shift in any direction."""
@@ -61,12 +62,30 @@ class EvaluationOptions:
 
 @dataclass(frozen=True)
 class Evaluation:
-    """The ``scores``; ``remarks`` on what was compared; ``seconds`` and ``pixels`` (of the map) that it took."""
+    """The ``scores``; ``facts`` and ``remarks`` on what was compared; ``seconds`` and ``pixels`` of the map."""
 
     scores: Scores
-    remarks: tuple[str, ...]
-    seconds: float
-    pixels: int
+    facts: dict[str, Any]
+    remarks: tuple[str, ...] = ()
+    seconds: float = 0.0
+    pixels: int = 0
+
+    @property
+    def title(self) -> str:
+        scenes = self.scores.evidence.scenes
+        return scenes[0] if len(scenes) == 1 else f"{len(scenes)} scenes"
+
+    def as_dict(self) -> dict[str, Any]:
+        """Plain values for JSON."""
+        return {
+            "facts": self.facts,
+            "remarks": list(self.remarks),
+            "seconds": self.seconds,
+            **self.scores.as_dict(),
+        }
+
+    def __str__(self) -> str:
+        return "\n".join([self.scores.table(), *(f"warning: {text}" for text in self.remarks)])
 
 
 def evaluate(
@@ -153,7 +172,41 @@ def compare(
         evidence = replace(evidence, objects=match_objects(comparison, chosen, block))
     remarks = (*map_.remarks, *comparison.reference.remarks, *_notes(total, length, comparison))
     seconds = round(time.perf_counter() - start, 3)
-    return Evaluation(Scores(evidence), tuple(dict.fromkeys(remarks)), seconds, map_.shape[0] * map_.shape[1])
+    return Evaluation(
+        Scores(evidence),
+        _facts(prediction, reference, how, comparison),
+        tuple(dict.fromkeys(remarks)),
+        seconds,
+        map_.shape[0] * map_.shape[1],
+    )
+
+
+def merge_evaluations(sources: Sequence[str | Path]) -> Evaluation:
+    """Several evaluations as one, from the folders or ``evidence.json`` files that they left.
+
+    Raises
+    ------
+    InputError
+        A file is no evidence, one is named twice, or they don't belong together.
+    """
+    return Evaluation(merged(sources), {"Merged": [str(each) for each in sources]})
+
+
+def _facts(
+    prediction: str | Path, reference: str | Path, how: EvaluationOptions, comparison: Comparison
+) -> dict[str, Any]:
+    """What was compared, for people."""
+    unit = "m" if comparison.areas is not None else "px"
+    options = {name: value for name, value in vars(how.reference).items() if value not in (None, False)}
+    mappings = [each.name for each in (_mapping(how.prediction_mapping), _mapping(how.mapping)) if each]
+    return {
+        "Prediction": str(prediction),
+        "Reference": str(reference),
+        **{f"Reference, {name}": str(value) for name, value in options.items()},
+        "Mappings": mappings,
+        "Ignored codes": list(comparison.ignore),
+        "Boundary tolerance": f"{comparison.tolerance:g} {unit}" if comparison.tolerance else "none",
+    }
 
 
 def _comparison(
