@@ -78,8 +78,9 @@ class HierarchicalLoss(nn.Module):
     def forward(self, logits: Tensor, labels: Tensor) -> Tensor:
         parts = self.parts(logits, labels)
         total = parts["label"]
-        for name in parts.keys() - {"label"}:
-            total = total + getattr(self, name) * parts[name]
+        for name, factor in (("dice", self.dice), ("lovasz", self.lovasz)):
+            if name in parts:
+                total = total + factor * parts[name]
         return total
 
     def parts(self, logits: Tensor, labels: Tensor) -> dict[str, Tensor]:

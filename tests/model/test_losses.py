@@ -351,6 +351,14 @@ def test_labels_that_all_have_weight_0_give_no_nan() -> None:
     assert torch.isfinite(logits.grad).all()
 
 
+def test_terms_count_by_their_factors() -> None:
+    logits, labels = draw_logits(FLAIR, 7), draw_labels(FLAIR, 7)
+    parts = HierarchicalLoss(FLAIR, dice=1, lovasz=1).parts(logits, labels)
+    total = HierarchicalLoss(FLAIR, dice=0.25, lovasz=3)(logits, labels)
+    assert total.item() == pytest.approx((parts["label"] + 0.25 * parts["dice"] + 3 * parts["lovasz"]).item())
+    assert list(HierarchicalLoss(FLAIR).parts(logits, labels)) == ["label"]
+
+
 @kinds
 def test_logits_of_any_size_give_finite_loss_and_gradients(options: dict[str, Any]) -> None:
     for size in (0.0, 1e2, 1e6):
