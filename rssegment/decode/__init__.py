@@ -1,17 +1,19 @@
-"""Decision rules: from leaf probabilities to classes and their confidence."""
+"""Decision rules: from leaf probabilities to classes and their confidence, and how sure is sure enough."""
 
-from rssegment.decode.rules import (
-    CONFIDENCE_NODATA,
-    Decision,
-    decide_leaf,
-    dequantize_confidence,
-    marginals,
-    quantize_confidence,
-)
+from rssegment.decode.decisions import Decision, decide, decide_leaf
+from rssegment.decode.quantize import CONFIDENCE_NODATA, dequantize_confidence, quantize_confidence
+from rssegment.decode.rules import Backoff, Cost, Leaf, Level, Rule
+from rssegment.decode.sums import marginals
 
 __all__ = [
     "CONFIDENCE_NODATA",
+    "Backoff",
+    "Cost",
     "Decision",
+    "Leaf",
+    "Level",
+    "Rule",
+    "decide",
     "decide_leaf",
     "dequantize_confidence",
     "marginals",

@@ -1,144 +1,202 @@
-"""Decisions on blended probabilities, taken once a pixel's patches have all been averaged.
-
-Every function works pixel by pixel in a fixed order of channels, so its result never depends on how a
-scene was cut, down to the last bit.
-"""
+"""Decision rules: how the class of a pixel follows from its probabilities."""
 
 from __future__ import annotations
 
-from typing import NamedTuple, TypeVar
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Self
 
 import numpy as np
-import torch
-from numpy.typing import NDArray
+from numpy.typing import ArrayLike, NDArray
 
-from rssegment.errors import ModelError
+from rssegment.errors import SettingsError, TaxonomyError
 from rssegment.taxonomy import Taxonomy
 
-__all__ = [
-    "CONFIDENCE_NODATA",
-    "Decision",
-    "decide_leaf",
-    "dequantize_confidence",
-    "marginals",
-    "quantize_confidence",
-]
-
-CONFIDENCE_NODATA = 255
-_STEPS = 254
-_CHUNK = 1 << 15  # pixels decided at a time: the working set stays in the processor's second-level cache
-
-Probabilities = TypeVar("Probabilities", NDArray[np.floating], torch.Tensor)
+__all__ = ["Backoff", "Cost", "Leaf", "Level", "Rule"]
 
 
-class Decision(NamedTuple):
-    """Decided classes (H, W) uint16, 0 no data; their probability; its lead over the next leaf's. Both float32."""
+@dataclass(frozen=True)
+class Leaf:
+    """The most probable leaf; of equals, the one with the lowest channel."""
 
-    codes: NDArray[np.uint16]
-    confidence: NDArray[np.float32]
-    margin: NDArray[np.float32]
+    def check(self, taxonomy: Taxonomy) -> None:
+        """Nothing can be wrong: every taxonomy has leaves."""
+
+    def may_stay_open(self, _: Taxonomy) -> bool:
+        """Whether a pixel may be left undecided: never."""
+        return False
 
 
-def decide_leaf(
-    probabilities: NDArray[np.float32], taxonomy: Taxonomy, valid: NDArray[np.bool_] | None = None
-) -> Decision:
-    """The most probable leaf of each pixel; of equals, the one with the lowest channel.
+@dataclass(frozen=True)
+class Level:
+    """The most probable class of level ``k``, 1 at the top, or leaf above it; of equals, the first in pre-order."""
 
-    ``probabilities`` is (L, H, W) with channels in the order of ``taxonomy.leaves``. Where ``valid`` (H, W) is
-    false, the code, the confidence and the margin are 0. With one leaf the margin is its probability.
+    k: int
 
-    Raises
-    ------
-    ModelError
-        The channels are not the taxonomy's leaves, or a valid pixel has NaN.
+    def __post_init__(self) -> None:
+        if isinstance(self.k, bool) or not isinstance(self.k, int | np.integer) or self.k < 1:
+            raise SettingsError(f"level {self.k!r}; expected a whole number, 1 for the top classes")
+        object.__setattr__(self, "k", int(self.k))
+
+    def check(self, taxonomy: Taxonomy) -> None:
+        """Raises SettingsError if ``taxonomy`` has no such level."""
+        if self.k > taxonomy.depth:
+            raise SettingsError(
+                f"level {self.k} can't be decided: taxonomy {taxonomy.name!r} has levels 1 to {taxonomy.depth}"
+            )
+
+    def may_stay_open(self, _: Taxonomy) -> bool:
+        """Whether a pixel may be left undecided: never."""
+        return False
+
+
+@dataclass(frozen=True)
+class Backoff:
+    """From the root down to the most probable child, as long as that has a probability of ``tau`` or more.
+
+    For ``tau`` > 0.5 this is the deepest node with P >= ``tau``. As ``tau`` falls, each decision lies under the one
+    before. Where no top class has ``tau``, the pixel is undecided. ``tau`` counts as its nearest float32, as
+    probabilities do, so that a probability of 0.7 reaches 0.7.
     """
-    leaves = taxonomy.leaf_codes
-    if probabilities.ndim != 3 or len(probabilities) != len(leaves):
-        raise ModelError(
-            f"probabilities have shape {probabilities.shape}; expected ({len(leaves)}, rows, columns), "
-            f"one channel for each leaf of taxonomy {taxonomy.name!r}"
-        )
-    shape = probabilities.shape[1:]
-    codes = np.full(shape, leaves[0], np.uint16)
-    confidence, margin = np.empty(shape, np.float32), np.empty(shape, np.float32)
-    rows = max(1, _CHUNK // max(1, shape[1]))
-    for row in range(0, shape[0], rows):
-        part = slice(row, row + rows)
-        _top_two(probabilities[:, part], leaves, codes[part], confidence[part], margin[part])
-    if valid is not None:
-        for values in (codes, confidence, margin):
-            np.copyto(values, 0, where=~valid)
-    if missing := int(np.count_nonzero(np.isnan(confidence))):
-        raise ModelError(
-            f"the model gave NaN for {missing} of {confidence.size} pixels; no class can be decided there"
-        )
-    return Decision(codes, confidence, margin)
+
+    tau: float
+
+    def __post_init__(self) -> None:
+        number = isinstance(self.tau, int | float | np.number) and not isinstance(self.tau, bool)
+        if not number or not 0 <= self.tau <= 1:
+            raise SettingsError(
+                f"back-off threshold {self.tau!r}; expected a probability from 0 (always a leaf) to 1"
+            )
+        object.__setattr__(self, "tau", float(self.tau))
+
+    def check(self, taxonomy: Taxonomy) -> None:
+        """Raises TaxonomyError if a class of ``taxonomy`` has the code that undecided pixels need."""
+        if self.may_stay_open(taxonomy):
+            _ = taxonomy.undecided
+
+    def may_stay_open(self, _: Taxonomy) -> bool:
+        """Whether a pixel may be left undecided."""
+        return self.tau > 0
 
 
-def _top_two(
-    probabilities: NDArray[np.float32],
-    leaves: NDArray[np.uint16],
-    codes: NDArray[np.uint16],
-    first: NDArray[np.float32],
-    margin: NDArray[np.float32],
-) -> None:
-    """Fills codes, largest value and its lead, (h, w) each, in one pass over the channels; NaN spreads to both."""
-    first[...] = probabilities[0]
-    second = np.zeros_like(first)
-    lower, better = np.empty_like(first), np.empty(first.shape, bool)
-    for channel, code in zip(probabilities[1:], leaves[1:], strict=True):
-        np.greater(channel, first, out=better)
-        np.copyto(codes, code, where=better)
-        np.minimum(first, channel, out=lower)
-        np.maximum(second, lower, out=second)
-        np.maximum(first, channel, out=first)
-    np.subtract(first, second, out=margin)
+@dataclass(frozen=True, eq=False)
+class Cost:
+    """The node of least expected cost; of equals, the first.
 
-
-def marginals(probabilities: Probabilities, membership: NDArray[np.bool_]) -> Probabilities:
-    """Probabilities of all nodes (N, ...) from those of the leaves (L, ...): each node's is its leaves' sum.
-
-    ``membership`` (N, L) is the taxonomy's. Law: a parent's probability is the sum of its children's. Leaves are
-    added one by one in channel order and not by a matrix product, whose order changes with the shape.
+    Without ``matrix``, candidates are the leaves, and a cost is the number of edges of the tree between the decided
+    and the true leaf (Karthik et al., ICLR 2021). Else ``matrix`` (K, L) is what it costs to decide candidate k where
+    leaf l, in channel order, is true: finite and 0 or more. ``candidates`` (K,) are codes of any nodes, or
+    ``taxonomy.undecided``; without them, the leaves.
     """
-    if probabilities.shape[0] != membership.shape[1]:
-        raise ModelError(
-            f"probabilities have {probabilities.shape[0]} channels; "
-            f"expected one for each of {membership.shape[1]} leaves"
+
+    matrix: NDArray[np.float64] | None = None
+    candidates: tuple[int, ...] | None = None
+
+    def __init__(self, matrix: ArrayLike | None = None, candidates: Sequence[int] | None = None) -> None:
+        costs = None if matrix is None else _costs(matrix)
+        if candidates is not None:
+            candidates = _candidates(candidates, costs)
+        elif costs is not None and costs.shape[0] != costs.shape[1]:
+            raise SettingsError(
+                f"the costs have {costs.shape[0]} rows and {costs.shape[1]} columns; expected a square, leaves by "
+                "leaves, or the codes of the rows as candidates"
+            )
+        object.__setattr__(self, "matrix", costs)
+        object.__setattr__(self, "candidates", candidates)
+
+    @classmethod
+    def read(cls, path: str | Path, taxonomy: Taxonomy) -> Self:
+        """The costs of a CSV file.
+
+        Either numbers only, leaves by leaves in channel order: decided down, true across. Or with names, paths or
+        codes: the leaves in the first row, in any order, and in the first column the nodes that may be decided, of any
+        level; ``undecided`` stands for leaving the pixel open.
+
+        Raises
+        ------
+        SettingsError
+            The file is no such table, misses a class, or has an invalid cost; names the place.
+        """
+        from rssegment.decode.cost_file import read_costs
+
+        return cls(*read_costs(Path(path), taxonomy))
+
+    def check(self, taxonomy: Taxonomy) -> None:
+        """Raises SettingsError if costs and candidates are not for the classes of ``taxonomy``."""
+        leaves = len(taxonomy.leaves)
+        if self.matrix is not None and self.matrix.shape[1] != leaves:
+            raise SettingsError(
+                f"the costs are for {self.matrix.shape[1]} true classes; taxonomy {taxonomy.name!r} has {leaves} leaves"
+            )
+        self.rows(taxonomy)
+
+    def may_stay_open(self, taxonomy: Taxonomy) -> bool:
+        """Whether a pixel may be left undecided."""
+        return self.candidates is not None and len(taxonomy.nodes) in self.rows(taxonomy)
+
+    def rows(self, taxonomy: Taxonomy) -> NDArray[np.int32]:
+        """(K,): rows of the candidates in ``taxonomy.arrays``; N where the pixel is left undecided."""
+        if self.candidates is None:
+            return taxonomy.arrays.leaves.copy()
+        row = {int(code): k for k, code in enumerate(taxonomy.arrays.codes)}
+        unknown = [code for code in self.candidates if code not in row]
+        if unknown and unknown == [_undecided(taxonomy)]:
+            row[unknown[0]] = len(taxonomy.nodes)
+        elif unknown:
+            raise SettingsError(
+                f"costs are given for deciding code {unknown[0]}; taxonomy {taxonomy.name!r} has no such class"
+            )
+        return np.array([row[code] for code in self.candidates], np.int32)
+
+    def _key(self) -> tuple[Any, ...]:
+        table = None if self.matrix is None else (self.matrix.shape, self.matrix.tobytes())
+        return table, self.candidates
+
+    def __eq__(self, other: object) -> bool:
+        return isinstance(other, Cost) and self._key() == other._key()
+
+    def __hash__(self) -> int:
+        return hash(self._key())
+
+
+Rule = Leaf | Level | Backoff | Cost
+
+
+def _undecided(taxonomy: Taxonomy) -> int | None:
+    try:
+        return taxonomy.undecided
+    except TaxonomyError:  # the code is a class's, so no stranger
+        return None
+
+
+def _costs(matrix: ArrayLike) -> NDArray[np.float64]:
+    try:
+        costs = np.array(matrix, np.float64, order="C")
+    except (TypeError, ValueError) as error:
+        raise SettingsError("the costs are no table of numbers; expected (K decided, L true)") from error
+    if costs.ndim != 2 or not costs.size:
+        raise SettingsError(f"the costs have shape {costs.shape}; expected (K decided, L true)")
+    bad = np.argwhere(~(np.isfinite(costs) & (costs >= 0)))
+    if len(bad):
+        row, col = bad[0].tolist()
+        raise SettingsError(
+            f"the cost in row {row + 1}, column {col + 1} is {costs[row, col]:g}; expected a number of 0 or more"
         )
-    shape = (len(membership), *probabilities.shape[1:])
-    nodes: Probabilities
-    if isinstance(probabilities, torch.Tensor):
-        nodes = probabilities.new_empty(shape)
-    else:
-        nodes = np.empty(shape, probabilities.dtype)
-    for node, leaves in enumerate(membership):
-        first, *others = np.flatnonzero(leaves).tolist()
-        nodes[node] = probabilities[first]
-        for leaf in others:
-            nodes[node] += probabilities[leaf]
-    return nodes
+    costs += 0.0  # no -0
+    costs.flags.writeable = False
+    return costs
 
 
-def quantize_confidence(confidence: NDArray[np.float32], valid: NDArray[np.bool_]) -> NDArray[np.uint8]:
-    """Probabilities (H, W) as bytes: 0 to 254 in steps of 1/254, 255 where not ``valid``.
-
-    Raises
-    ------
-    ModelError
-        A valid pixel has NaN.
-    """
-    scaled = np.where(valid, confidence, np.float32(0))
-    if np.isnan(scaled).any():
-        raise ModelError("confidence is NaN at valid pixels")
-    np.multiply(scaled, _STEPS, out=scaled)
-    np.clip(np.rint(scaled, out=scaled), 0, _STEPS, out=scaled)  # sums of float32 may pass 1 by a few units
-    quantized = scaled.astype(np.uint8)
-    quantized[~valid] = CONFIDENCE_NODATA
-    return quantized
-
-
-def dequantize_confidence(quantized: NDArray[np.uint8]) -> NDArray[np.float32]:
-    """Probabilities (H, W) from bytes, within 1/508 of what was stored; NaN where there is no data."""
-    table = np.append(np.arange(CONFIDENCE_NODATA, dtype=np.float32) / _STEPS, np.nan).astype(np.float32)
-    return table[quantized]
+def _candidates(candidates: Sequence[int], costs: NDArray[np.float64] | None) -> tuple[int, ...]:
+    if costs is None:
+        raise SettingsError(
+            "candidates without costs; tree distances are for leaves, give a matrix for others"
+        )
+    codes = tuple(int(code) for code in candidates)
+    if len(codes) != len(costs):
+        raise SettingsError(f"{len(codes)} candidates for {len(costs)} rows of costs; expected one for each")
+    twice = next((code for code in codes if codes.count(code) > 1), None)
+    if twice is not None:
+        raise SettingsError(f"code {twice} stands twice among the candidates; expected each once")
+    return codes

@@ -1,211 +1,179 @@
-"""Decisions: leaf argmax against brute force, the coherence law on drawn trees, confidence as bytes."""
+"""Rules check what they are made of; tables of costs are read or refused with the place."""
 
 from __future__ import annotations
 
-from itertools import pairwise
+import copy
+import pickle
+from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
-import torch
-from hypothesis import given
-from hypothesis import strategies as st
-from hypothesis.extra import numpy as hnp
-from numpy.typing import NDArray
 
-from rssegment.decode import decide_leaf, dequantize_confidence, marginals, quantize_confidence, rules
-from rssegment.errors import ModelError
+from rssegment.decode import Backoff, Cost, Leaf, Level
+from rssegment.errors import SettingsError
 from rssegment.taxonomy import Taxonomy
-from rssegment.taxonomy.tree import arrange
-from rssegment.taxonomy.yaml_form import Entry
+
+TREE = Taxonomy.loads("""
+name: land
+classes:
+  - code: 1
+    name: built
+    color: "#ff0000"
+    classes:
+      - {code: 11, name: roof, color: "#ff0000"}
+      - {code: 12, name: road, color: "#aaaaaa"}
+  - code: 2
+    name: green
+    color: "#00ff00"
+    classes:
+      - {code: 21, name: tree, color: "#00ff00"}
+      - {code: 22, name: "0.5", color: "#00ff00"}
+""")
+NAMED = "decided,tree,roof,0.5,road\nroof,3,0,3,1\ngreen,0.5,4,0.5,4\nbuilt/road,3,1,3,0\n"
 
 
-@st.composite
-def taxonomies(draw: st.DrawFn) -> Taxonomy:
-    codes = draw(st.lists(st.integers(1, 65535), min_size=1, max_size=12, unique=True))
-    parents = [draw(st.none() | st.sampled_from(codes[:i])) if i else None for i in range(len(codes))]
-    entries = [Entry(c, f"c{c}", (0, 0, 0), parent=p) for c, p in zip(codes, parents, strict=True)]
-    return Taxonomy("drawn", arrange(entries, "drawn"))
+@pytest.fixture
+def csv(tmp_path: Path) -> Any:
+    def write(text: str | bytes) -> Path:
+        path = tmp_path / "costs.csv"
+        path.write_bytes(text if isinstance(text, bytes) else text.encode())
+        return path
+
+    return write
 
 
-def flat(leaves: int) -> Taxonomy:
-    return Taxonomy.flat("flat", {10 * i: (f"c{i}", (i, 0, 0)) for i in range(1, leaves + 1)})
+@pytest.mark.parametrize("k", [0, -1, 1.5, "2", True, None])
+def test_levels_out_of_range(k: Any) -> None:
+    with pytest.raises(SettingsError, match="expected a whole number, 1 for the top"):
+        Level(k)
 
 
-@st.composite
-def scored(draw: st.DrawFn) -> tuple[Taxonomy, NDArray[np.float32]]:
-    """A tree and leaf probabilities (L, H, W) that sum to 1; few distinct values, so that ties are common."""
-    tree = draw(taxonomies())
-    shape = (len(tree.leaves), draw(st.integers(1, 4)), draw(st.integers(1, 5)))
-    weights = draw(hnp.arrays(np.float32, shape, elements=st.integers(1, 4).map(float)))
-    return tree, weights / weights.sum(axis=0)
+@pytest.mark.parametrize("tau", [-0.001, 1.001, float("nan"), float("inf"), "0.5", True, None])
+def test_thresholds_out_of_range(tau: Any) -> None:
+    with pytest.raises(SettingsError, match="expected a probability from 0"):
+        Backoff(tau)
 
 
-@given(scored(), st.sampled_from([1, 3, 1 << 15]), st.data())
-def test_decide_leaf_equals_brute_force(
-    drawn: tuple[Taxonomy, NDArray[np.float32]], chunk: int, data: st.DataObject
-) -> None:
-    tree, probabilities = drawn
-    shape = probabilities.shape[1:]
-    valid = data.draw(st.none() | hnp.arrays(bool, shape))
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(rules, "_CHUNK", chunk)
-        decision = decide_leaf(probabilities, tree, valid)
-    for pixel in np.ndindex(shape):
-        values = probabilities[:, *pixel].tolist()
-        ranked = sorted(range(len(values)), key=lambda channel: (-values[channel], channel))
-        runner_up = values[ranked[1]] if len(values) > 1 else 0.0
-        expected = (
-            tree.leaves[ranked[0]].code,
-            values[ranked[0]],
-            np.float32(values[ranked[0]]) - np.float32(runner_up),
-        )
-        if valid is not None and not valid[pixel]:
-            expected = (0, 0.0, 0.0)
-        assert tuple(part[pixel] for part in decision) == expected
+def test_rules_take_numbers_of_numpy_and_are_values() -> None:
+    assert Level(np.int64(2)) == Level(2)
+    assert Backoff(np.float32(0.5)) == Backoff(0.5)
+    assert Cost([[0, 1], [1, 0]]) == Cost(1 - np.eye(2))
+    assert Cost([[0, 1], [1, 0]]) != Cost([[0, 1], [1, 0]], (3, 4))
+    assert Cost() != Leaf()
+    rules = {Leaf(), Level(1), Backoff(1), Cost(), Cost(1 - np.eye(2)), Cost(1 - np.eye(2))}
+    assert len(rules) == 5
+    for rule in rules:
+        assert pickle.loads(pickle.dumps(rule)) == copy.deepcopy(rule) == rule
 
 
-def test_types_and_shapes() -> None:
-    decision = decide_leaf(np.full((3, 4, 5), 1 / 3, np.float32), flat(3))
-    assert [part.dtype for part in decision] == [np.uint16, np.float32, np.float32]
-    assert {part.shape for part in decision} == {(4, 5)}
+def test_costs_can_not_be_changed_from_outside() -> None:
+    mine = np.ones((2, 2))
+    rule = Cost(mine)
+    mine[0, 0] = 5
+    assert rule.matrix is not None
+    assert rule.matrix[0, 0] == 1
+    with pytest.raises(ValueError, match="read-only"):
+        rule.matrix[0, 0] = 5
 
 
-def test_ties_go_to_the_lowest_channel() -> None:
-    probabilities = np.array([0.2, 0.4, 0.4, 0.0], np.float32).reshape(4, 1, 1)
-    codes, confidence, margin = decide_leaf(probabilities, flat(4))
-    assert codes.item() == 20
-    assert confidence.item() == np.float32(0.4)
-    assert margin.item() == 0
-
-
-def test_one_leaf() -> None:
-    codes, confidence, margin = decide_leaf(np.ones((1, 2, 2), np.float32), flat(1))
-    assert (codes == 10).all()
-    assert (confidence == 1).all()
-    assert (margin == 1).all()
-
-
-def test_no_pixels() -> None:
-    for shape in ((0, 5), (5, 0)):
-        assert decide_leaf(np.ones((2, *shape), np.float32), flat(2)).codes.shape == shape
-
-
-@given(st.integers(0, 2), st.integers(0, 3))
-def test_nan_is_an_error_where_valid_and_no_data_elsewhere(channel: int, col: int) -> None:
-    probabilities = np.full((3, 2, 4), 1 / 3, np.float32)
-    probabilities[channel, 1, col] = np.nan
-    with pytest.raises(ModelError, match="NaN for 1 of 8 pixels"):
-        decide_leaf(probabilities, flat(3))
-    valid = np.ones((2, 4), bool)
-    valid[1, col] = False
-    decision = decide_leaf(probabilities, flat(3), valid)
-    assert (decision.codes == np.where(valid, 10, 0)).all()
-    assert decision.confidence[1, col] == decision.margin[1, col] == 0
-
-
-@pytest.mark.parametrize("shape", [(2, 4, 4), (4, 4, 4), (3, 4), (1, 3, 4, 4)])
-def test_wrong_channels(shape: tuple[int, ...]) -> None:
-    with pytest.raises(ModelError, match=r"expected \(3, rows, columns\)"):
-        decide_leaf(np.ones(shape, np.float32), flat(3))
-    if len(shape) == 3:
-        with pytest.raises(ModelError, match="each of 3 leaves"):
-            marginals(np.ones(shape, np.float32), flat(3).membership)
-
-
-def test_inputs_are_left_alone_and_layout_does_not_matter() -> None:
-    rng = np.random.default_rng(1)
-    pixels_last = rng.random((6, 9, 4), np.float32)
-    before = pixels_last.copy()
-    strided = np.moveaxis(pixels_last, 2, 0)
-    for one, other in zip(
-        decide_leaf(strided, flat(4)), decide_leaf(np.ascontiguousarray(strided), flat(4)), strict=True
-    ):
-        np.testing.assert_array_equal(one, other)
-    np.testing.assert_array_equal(pixels_last, before)
-
-
-@given(scored())
-def test_coherence(drawn: tuple[Taxonomy, NDArray[np.float32]]) -> None:
-    """Law 4: children's probabilities sum to the parent's, each level sums to 1, leaves are unchanged."""
-    tree, probabilities = drawn
-    nodes = dict(zip((n.code for n in tree.nodes), marginals(probabilities, tree.membership), strict=True))
-    for node in tree.nodes:
-        if children := tree.children(node):
-            total = np.sum([nodes[child.code] for child in children], axis=0)
-            np.testing.assert_allclose(nodes[node.code], total, rtol=1e-5)
-    for level in range(1, tree.depth + 1):
-        np.testing.assert_allclose(sum(nodes[n.code] for n in tree.level(level)), 1, rtol=1e-5)
-    for leaf, values in zip(tree.leaves, probabilities, strict=True):
-        np.testing.assert_array_equal(nodes[leaf.code], values)
-
-
-@given(scored())
-def test_the_decided_leafs_ancestors_are_at_least_as_probable(
-    drawn: tuple[Taxonomy, NDArray[np.float32]],
-) -> None:
-    tree, probabilities = drawn
-    nodes = dict(zip((n.code for n in tree.nodes), marginals(probabilities, tree.membership), strict=True))
-    decision = decide_leaf(probabilities, tree)
-    for pixel in np.ndindex(decision.codes.shape):
-        path = [*tree.ancestors(int(decision.codes[pixel])), tree.node(int(decision.codes[pixel]))]
-        along = [nodes[node.code][pixel] for node in path]
-        assert all(above >= below for above, below in pairwise(along))
-        assert along[-1] == decision.confidence[pixel]
-
-
-@given(scored(), st.data())
-def test_marginals_of_a_part_are_the_part_of_the_marginals(
-    drawn: tuple[Taxonomy, NDArray[np.float32]], data: st.DataObject
-) -> None:
-    tree, probabilities = drawn
-    rows = slice(data.draw(st.integers(0, probabilities.shape[1] - 1)), None)
-    whole = marginals(probabilities, tree.membership)
-    np.testing.assert_array_equal(marginals(probabilities[:, rows], tree.membership), whole[:, rows])
-
-
-@given(scored())
-def test_torch_gives_the_same_bits_as_numpy(drawn: tuple[Taxonomy, NDArray[np.float32]]) -> None:
-    tree, probabilities = drawn
-    tensor = torch.from_numpy(probabilities)
-    result = marginals(tensor, tree.membership)
-    assert isinstance(result, torch.Tensor)
-    assert result.dtype == torch.float32
-    np.testing.assert_array_equal(result.numpy(), marginals(probabilities, tree.membership))
-
-
-def test_gradients_pass_through_marginals() -> None:
-    tree = Taxonomy.load("demo")
-    leaves = torch.rand(8, 3, 3, requires_grad=True)
-    nodes = marginals(leaves, tree.membership)
-    nodes.sum().backward()
-    assert leaves.grad is not None
-    np.testing.assert_array_equal(leaves.grad[:, 0, 0].numpy(), tree.membership.sum(axis=0))
-
-
-@given(
-    hnp.arrays(np.float32, (3, 4), elements=st.floats(0, 1 + 2**-19, width=32, allow_subnormal=False)),
-    hnp.arrays(bool, (3, 4)),
+@pytest.mark.parametrize(
+    ("matrix", "candidates", "fault"),
+    [
+        ([[0, 1, 2], [1, 0, 2]], None, "2 rows and 3 columns; expected a square"),
+        ([[0, 1], [-1, 0]], None, "row 2, column 1 is -1"),
+        ([[0, np.nan], [1, 0]], None, "row 1, column 2 is nan"),
+        ([[0, np.inf], [1, 0]], None, "row 1, column 2 is inf"),
+        ([0, 1], None, r"shape \(2,\)"),
+        (np.zeros((0, 0)), None, r"shape \(0, 0\)"),
+        ([[0, 1], [1]], None, "no table of numbers"),
+        ([["a", "b"], ["c", "d"]], None, "no table of numbers"),
+        ([[0, 1], [1, 0]], (1,), "1 candidates for 2 rows"),
+        ([[0, 1], [1, 0]], (7, 7), "code 7 stands twice"),
+        (None, (1, 2), "candidates without costs"),
+    ],
 )
-def test_confidence_as_bytes(confidence: NDArray[np.float32], valid: NDArray[np.bool_]) -> None:
-    quantized = quantize_confidence(confidence, valid)
-    assert quantized.dtype == np.uint8
-    np.testing.assert_array_equal(quantized == 255, ~valid)
-    back = dequantize_confidence(quantized)
-    assert back.dtype == np.float32
-    np.testing.assert_array_equal(np.isnan(back), ~valid)
-    assert (np.abs(back - confidence)[valid] <= 1 / 508 + 1e-5).all()
-    np.testing.assert_array_equal(quantize_confidence(np.nan_to_num(back), valid), quantized)
+def test_costs_that_are_none(matrix: Any, candidates: Any, fault: str) -> None:
+    with pytest.raises(SettingsError, match=fault):
+        Cost(matrix, candidates)
 
 
-def test_confidence_keeps_its_ends() -> None:
-    values = np.array([[0.0, 1.0, 0.5, 1.0000002, np.nan]], np.float32)
-    valid = np.array([[True, True, True, True, False]])
-    assert quantize_confidence(values, valid).tolist() == [[0, 254, 127, 254, 255]]
-    every = np.arange(256, dtype=np.uint8).reshape(16, 16)
-    restored = dequantize_confidence(every)
-    np.testing.assert_array_equal(quantize_confidence(restored, every != 255), every)
+def test_a_table_with_names_in_any_order(csv: Any) -> None:
+    rule = Cost.read(csv(NAMED), TREE)
+    assert rule.candidates == (11, 2, 12)
+    assert rule.matrix is not None
+    assert rule.matrix.tolist() == [[0, 1, 3, 3], [4, 4, 0.5, 0.5], [1, 0, 3, 3]]
+    assert not rule.may_stay_open(TREE)
 
 
-def test_confidence_nan_at_a_valid_pixel() -> None:
-    with pytest.raises(ModelError, match="NaN"):
-        quantize_confidence(np.array([[np.nan]], np.float32), np.array([[True]]))
+@pytest.mark.parametrize(
+    "text",
+    [
+        "\ufeff" + NAMED,
+        NAMED.replace("\n", "\r\n"),
+        NAMED.replace(",", " , "),
+        NAMED.replace(",", "\t"),
+        NAMED.replace(",", ";").replace("0.5;4", "0,5;4"),
+        "\n" + NAMED + "\n,,,,\n",
+        NAMED.replace("decided", ""),
+        '"decided","tree","roof","0.5","road"\n' + NAMED.split("\n", 1)[1],
+        ",21,11,22,12\n11,3,0,3,1\n2,.5,4,5e-1,4\n12,3,1,3,0\n",
+    ],
+)
+def test_the_same_table_in_other_hands(csv: Any, text: str) -> None:
+    assert Cost.read(csv(text), TREE) == Cost.read(csv(NAMED), TREE)
+
+
+def test_a_table_of_numbers(csv: Any) -> None:
+    rule = Cost.read(str(csv("0,1,2,3\n1,0,2,3\n1,2,0,3\n1,2,3,0\n")), TREE)
+    assert rule == Cost([[0, 1, 2, 3], [1, 0, 2, 3], [1, 2, 0, 3], [1, 2, 3, 0]], (11, 12, 21, 22))
+
+
+def test_a_pixel_may_be_left_open_at_a_cost(csv: Any) -> None:
+    rule = Cost.read(csv(NAMED + "undecided,1,1,1,1\n"), TREE)
+    assert rule.candidates == (11, 2, 12, TREE.undecided)
+    assert rule.may_stay_open(TREE)
+    own = Taxonomy.flat("own", {7: ("undecided", (0, 0, 0)), 8: ("b", (0, 0, 0))})
+    rule = Cost.read(csv(",undecided,b\nundecided,0,1\nb,1,0\n"), own)
+    assert rule.candidates == (7, 8)
+    assert not rule.may_stay_open(own)
+
+
+@pytest.mark.parametrize(
+    ("text", "fault"),
+    [
+        ("", "the file is empty"),
+        ("\n , \n", "the file is empty"),
+        ("0,1\n1,0\n", r"costs.csv:1: 2 costs; expected 4, one for each leaf of taxonomy 'land'"),
+        ("0,1,2,3\n" * 3, "3 lines of costs; expected 4"),
+        ("0,1,2,3\n0,1,2\n", "costs.csv:2: 3 costs; expected 4"),
+        ("0,1,2,3\n0,1,x,3\n0,1,2,3\n0,1,2,3\n", "costs.csv:2: cost 'x'; expected a number of 0 or more"),
+        ("0,1,2,3\n0,1,,3\n0,1,2,3\n0,1,2,3\n", "costs.csv:2: cost 'empty'"),
+        ("0,1,2,-3\n" * 4, "costs.csv:1: cost '-3'"),
+        ("0,1,2,nan\n" * 4, "costs.csv:1: cost 'nan'"),
+        ("0,1,2,inf\n" * 4, "costs.csv:1: cost 'inf'"),
+        (NAMED.replace(",road", ""), "costs.csv:1: no column for road"),
+        (NAMED.replace(",road", ",built"), "'built' across has classes below it"),
+        (NAMED.replace(",road", ",roof"), "'roof' stands twice across"),
+        (NAMED.replace(",road", ",raod"), "costs.csv:1: .* no class 'raod'; it has road"),
+        (NAMED.replace(",road", ",99"), "costs.csv:1: .* no code 99"),
+        (NAMED.replace("green", "gren"), "costs.csv:3: .* no class 'gren'"),
+        (NAMED.replace("green", "roof"), "costs.csv:3: class 'roof' stands on line 2 already"),
+        (NAMED + "tree,1,2,3\n", "costs.csv:5: 4 cells; the first line has 5"),
+        (NAMED + "tree,1,2,3,-1\n", "costs.csv:5: cost '-1'"),
+        (NAMED.split("\n", maxsplit=1)[0], "there are no costs below"),
+        (b"\xff\xfe0\x00", "not UTF-8"),
+        ('a,"b\n', "not valid CSV"),
+        ("decided", "no column for roof, road, tree, 0.5"),
+    ],
+)
+def test_tables_that_are_none(csv: Any, text: str | bytes, fault: str) -> None:
+    with pytest.raises(SettingsError, match=fault):
+        Cost.read(csv(text), TREE)
+
+
+def test_files_that_are_not_there(tmp_path: Path) -> None:
+    with pytest.raises(SettingsError, match=r"can't read the costs in .*none.csv: No such file"):
+        Cost.read(tmp_path / "none.csv", TREE)
+    with pytest.raises(SettingsError, match="can't read the costs"):
+        Cost.read(tmp_path, TREE)

@@ -1,0 +1,86 @@
+"""Probabilities of all nodes of a tree from those of its leaves."""
+
+from __future__ import annotations
+
+import operator
+from collections.abc import Callable
+from functools import reduce
+from typing import TYPE_CHECKING, Any, TypeVar
+
+import numpy as np
+from numpy.typing import NDArray
+
+from rssegment.decode._layout import Tree, pixels_of
+from rssegment.errors import ModelError
+from rssegment.taxonomy import Taxonomy
+
+if TYPE_CHECKING:
+    import torch
+
+__all__ = ["marginals"]
+
+Probabilities = TypeVar("Probabilities", NDArray[np.floating], "torch.Tensor")
+
+
+def marginals(probabilities: Probabilities, taxonomy: Taxonomy) -> Probabilities:
+    """Probabilities of all nodes (N, ...) in pre-order from those of the leaves (L, ...) in channel order.
+
+    Law: a parent's probability is the sum of its children's, added in order in float64 and rounded once. So it doesn't
+    depend on shapes, and it is never less than a child's. Tensors keep their device and their gradients.
+
+    Raises
+    ------
+    ModelError
+        The channels are not the taxonomy's leaves.
+    """
+    leaves = len(taxonomy.leaf_codes)
+    if len(probabilities) != leaves:
+        raise ModelError(
+            f"probabilities have {len(probabilities)} channels; expected one for each of {leaves} leaves"
+        )
+    if not isinstance(probabilities, np.ndarray):
+        return _of_tensor(probabilities, Tree.of(taxonomy))
+    if probabilities.dtype == np.float32:
+        return _of_floats(probabilities, taxonomy)
+    kind = probabilities.dtype
+    return np.stack(
+        _rows(
+            list(probabilities),
+            Tree.of(taxonomy),
+            lambda row: row.astype(np.float64),
+            lambda row: row.astype(kind),
+        )
+    )
+
+
+def _of_floats(probabilities: NDArray[np.float32], taxonomy: Taxonomy) -> NDArray[np.float32]:
+    from rssegment.decode import _kernels  # compiled when first imported
+
+    tree, shape = Tree.of(taxonomy), probabilities.shape[1:]
+    as_image = probabilities if len(shape) == 2 else probabilities.reshape(len(probabilities), 1, -1)
+    nodes = np.empty((len(taxonomy.nodes), as_image[0].size), np.float32)
+    for source, layout in pixels_of(as_image, len(nodes) + 1):
+        _kernels.sums(source, layout, tree.leaves, tree.first, tree.children, nodes)
+    return nodes.reshape(len(nodes), *shape)
+
+
+def _of_tensor(probabilities: torch.Tensor, tree: Tree) -> torch.Tensor:
+    import torch
+
+    kind = probabilities.dtype
+    wide = torch.float32 if probabilities.device.type == "mps" else torch.float64  # Metal has no float64
+    return torch.stack(_rows(list(probabilities), tree, lambda row: row.to(wide), lambda row: row.to(kind)))
+
+
+def _rows(
+    leaves: list[Any], tree: Tree, widen: Callable[[Any], Any], narrow: Callable[[Any], Any]
+) -> list[Any]:
+    """Arrays or tensors of all nodes; sums are taken of ``widen``-ed ones and given back ``narrow``-ed."""
+    rows: list[Any] = [None] * len(tree.levels)
+    for row, values in zip(tree.leaves.tolist(), leaves, strict=True):
+        rows[row] = values
+    for row in reversed(range(len(rows))):
+        children = tree.children[tree.first[row] : tree.first[row + 1]].tolist()
+        if children:
+            rows[row] = narrow(reduce(operator.add, [widen(rows[child]) for child in children]))
+    return rows
