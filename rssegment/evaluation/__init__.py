@@ -5,6 +5,7 @@ from rssegment.evaluation.backoff import BackoffCounts, BackoffCurve
 from rssegment.evaluation.coherence import Coherence
 from rssegment.evaluation.confusion import Confusion, LevelCounts
 from rssegment.evaluation.evidence import Evidence
+from rssegment.evaluation.lookup import LabelPairs
 from rssegment.evaluation.reliability import Reliability
 from rssegment.evaluation.report import LevelScores, Scores
 
@@ -15,6 +16,7 @@ __all__ = [
     "Coherence",
     "Confusion",
     "Evidence",
+    "LabelPairs",
     "LevelCounts",
     "LevelScores",
     "MapAreas",

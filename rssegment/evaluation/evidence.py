@@ -109,12 +109,17 @@ class Evidence:
         scenes = values.get("scenes")
         if not isinstance(scenes, list) or not all(isinstance(name, str) for name in scenes):
             raise InputError(f"'scenes' is {scenes!r}; expected a list of names")
+        boundaries = _by_level(values, "boundaries", BoundaryCounts.from_dict)
+        objects = _read(values, "objects", ObjectCounts.from_dict)
+        for counts in (*boundaries.values(), *([objects] if objects else ())):
+            for code in counts.classes:
+                tree.node(code)  # or says that there is none
         return cls(
             Confusion.from_dict(field_of(values, "confusion"), tree),
             _by_level(values, "reliability", Reliability.from_dict),
             _read(values, "backoff", lambda plain: BackoffCounts.from_dict(plain, tree)),
-            _by_level(values, "boundaries", BoundaryCounts.from_dict),
-            _read(values, "objects", ObjectCounts.from_dict),
+            boundaries,
+            objects,
             _read(values, "coherence", Coherence.from_dict),
             _read(values, "areas", lambda plain: MapAreas.from_dict(plain, tree)),
             tuple(scenes),

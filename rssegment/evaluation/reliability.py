@@ -170,7 +170,7 @@ class Reliability:
     @property
     def overconfidence(self) -> float:
         """Mean confidence minus accuracy: positive where the map is surer than it should be."""
-        above = self.confidence.sum() / UNITS - self.right.sum()
+        above = (self.confidence / UNITS).sum() - self.right.sum()
         return float(above / self.total) if self.total else float("nan")
 
     def as_dict(self) -> dict[str, Any]:

@@ -1,4 +1,4 @@
-"""PerClass of a map, each a line of arithmetic on confusion counts.
+"""Scores of a map, each a line of arithmetic on confusion counts.
 
 Every function takes ``counts`` (K, K + 1) as in :class:`~rssegment.evaluation.confusion.LevelCounts`: n_ij pixels
 of true class i and predicted class j, the last column those without prediction. With t_i the sum of row i,

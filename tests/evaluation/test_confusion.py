@@ -168,6 +168,10 @@ def test_undecided_may_be_predicted_but_not_be_true() -> None:
     assert counted.at_level(3).counts[0].tolist() == [0] * 8 + [1]
     with pytest.raises(InputError, match=r"reference has values.*255 \(1 px\)"):
         Confusion.of(good, open_, DEMO)
+    wide = Taxonomy.flat("wide", {1: ("a", (0, 0, 0)), 300: ("b", (1, 1, 1))})
+    assert wide.undecided == 65535
+    found = Confusion.of(np.array([[65535, 300]], np.uint16), np.array([[1, 1]], np.uint8), wide)
+    assert found.counts.tolist() == [[0, 1, 1, 0], [0, 0, 0, 0]]
     full = Taxonomy.flat("full", {255: ("a", (0, 0, 0)), 65535: ("b", (1, 1, 1))})  # no code is left for it
     assert Confusion.of(np.array([[255, 65535]]), np.array([[255, 255]]), full).counts.tolist() == [
         [1, 1, 0, 0],

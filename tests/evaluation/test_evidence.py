@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import pickle
 from dataclasses import fields, replace
 from pathlib import Path
 from typing import Any
@@ -92,6 +93,7 @@ def test_a_file_and_back(full: Evidence, tmp_path: Path) -> None:
     full.save(tmp_path / "evidence.json")
     assert Evidence.load(tmp_path / "evidence.json") == full
     assert [path.name for path in tmp_path.iterdir()] == ["evidence.json"]
+    assert pickle.loads(pickle.dumps(full)) == full
     twice = full + Evidence.load(tmp_path / "evidence.json")
     assert twice.scenes == ("scene", "scene")
     assert Scores(twice).leaf.overall == pytest.approx(Scores(full).leaf.overall)
@@ -167,6 +169,7 @@ def test_files_of_others_are_refused(tmp_path: Path, full: Evidence) -> None:
         ("backoff", {}, "no 'depth'"),
         ("boundaries", {"1": {}}, "no 'classes'"),
         ("objects", {}, "no 'classes'"),
+        ("objects", ObjectCounts.empty([99]).as_dict(), "'demo' has no code 99"),
         ("coherence", {"pixels": "all"}, "'pixels' is 'all'"),
         ("areas", {"areas": [[1, 2, [3]]]}, "lists within lists"),
     ],
@@ -196,7 +199,7 @@ def test_scores_of_all_there_is(full: Evidence) -> None:
         "level 1 ", "level 2 ", "level 3 ", "hierarchy",
         "calibration         px   conf.  correct     ECE     MCE  conf. - correct",
         "back-off at      0.00   0.50   0.60   0.70   0.80   0.90   0.95   0.99",
-        "boundaries of level 1, within 2 m", "objects, matched from IoU 0.5", "whole map, 16 m²",
+        "boundaries of level 1, within 2 m", "objects, matched from IoU 0.5", "whole map, 16.00 m²",
     ]  # fmt: skip
     assert max(map(len, scores.table().splitlines())) <= 80
 

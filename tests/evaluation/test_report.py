@@ -10,7 +10,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from rssegment.evaluation import Confusion, LevelScores, Scores
+from rssegment.evaluation import Coherence, Confusion, Evidence, LevelScores, MapAreas, Reliability, Scores
 from rssegment.evaluation.table import cells, compact, fitting
 from rssegment.taxonomy import Node, Taxonomy
 
@@ -197,3 +197,23 @@ def test_any_path_fits_and_none_reads_as_another(paths: list[tuple[str, ...]], w
     for path, text in zip(paths, shown, strict=True):
         if cells("/".join(path)) <= width:
             assert text == "/".join(path)
+
+
+def test_every_section_fits_a_terminal_whatever_the_sizes() -> None:
+    tree = Taxonomy.load("corine")
+    rng = np.random.default_rng(0)
+    size = len(tree.nodes)
+    for times, m2 in ((1, 1e-4), (10**6, 0.04), (10**8, 100.0)):
+        counts = rng.integers(1, 100, (size, size + 2)) * times
+        pixels = rng.integers(1, 1000, size + 2) * times
+        areas = MapAreas(tree, pixels, tuple(int(n) * round(m2 * 1e9) for n in pixels))
+        bins = np.full(20, times)
+        evidence = Evidence(
+            Confusion(tree, counts),
+            {level: Reliability(bins, bins * 10, bins // 2) for level in range(4)},
+            coherence=Coherence(times * 10, times),
+            areas=areas,
+        )
+        lines = Scores(evidence).table().splitlines()
+        assert max(map(cells, lines)) <= 80
+        assert any(line.startswith("whole map, ") for line in lines)
