@@ -6,50 +6,33 @@ pixels are left out, and the picture says how many.
 
 from __future__ import annotations
 
-import io
 import math
-import threading
-import warnings
 from collections import Counter
-from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
-from pathlib import Path
+from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING
 
 import numpy as np
 from numpy.typing import NDArray
 
-from rssegment.errors import InputError, OutputError
 from rssegment.evaluation import scores
 from rssegment.evaluation.backoff import BackoffCurve
 from rssegment.evaluation.boundaries import BoundaryCounts
 from rssegment.evaluation.confusion import LevelCounts
+from rssegment.evaluation.drawing import BLUE, GREEN, INK, ORANGE, QUIET, drawing, save_plot
 from rssegment.evaluation.reliability import Reliability
+from rssegment.evaluation.table import compact
 from rssegment.taxonomy import Node
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
     from matplotlib.figure import Figure
 
-__all__ = ["INK", "as_svg", "backoff_plot", "class_plot", "confusion_plot", "reliability_plot", "save_plot"]
+__all__ = ["backoff_plot", "class_plot", "confusion_plot", "reliability_plot", "save_plot"]
 
-INK, QUIET, BLUE, ORANGE, GREEN = "#1b1b1d", "#838387", "#0072b2", "#d55e00", "#009e73"
-_SUFFIXES = (".png", ".svg")
 _MOST_CLASSES = 120  # of a confusion matrix; more are too many to be read
 _TEXT_CLASSES = 25  # up to so many, cells bear numbers
 _LABEL = 34  # characters
 _FEW = 1e-3  # share of the pixels below which a bin says little
-# Tried in turn for signs that the first font lacks.
-_FONTS = (
-    "DejaVu Sans",
-    "Noto Sans CJK SC",
-    "Noto Sans CJK JP",
-    "WenQuanYi Zen Hei",
-    "Microsoft YaHei",
-    "PingFang SC",
-    "Arial Unicode MS",
-)
-_LOCK = threading.RLock()  # matplotlib's settings are global
 
 
 def confusion_plot(counts: LevelCounts) -> Figure:
@@ -77,7 +60,7 @@ def confusion_plot(counts: LevelCounts) -> Figure:
     notes += [f"the {_MOST_CLASSES} classes with most pixels of {crowd + _MOST_CLASSES}"] if crowd > 0 else []
     tops = [counts.classes[i].path[0] for i in shown]
     borders = [i for i in range(1, len(tops)) if tops[i] != tops[i - 1]]
-    with _drawing():
+    with drawing():
         return _matrix(matrix, rows, columns, borders if len(borders) < len(tops) // 2 else [], notes)
 
 
@@ -86,7 +69,7 @@ def class_plot(counts: LevelCounts, boundaries: BoundaryCounts | None = None) ->
     shown = _present(counts.counts)
     names = _names([counts.classes[i] for i in shown])
     values = scores.iou(counts.counts)[shown]
-    with _drawing():
+    with drawing():
         figure, axes = _one(7.2, 1.0 + 0.27 * max(1, len(shown)))
         places = np.arange(len(shown))
         axes.barh(places, np.nan_to_num(values), height=0.62, color=BLUE, alpha=0.75, label="IoU")
@@ -115,35 +98,35 @@ def reliability_plot(reliability: Mapping[int, Reliability]) -> Figure:
 
     Points are bins of confidence, hollow where they hold less than 0.1 % of the pixels; below, the bins' shares.
     """
-    levels = sorted(reliability)
-    columns = min(3, max(1, len(levels)))
-    with _drawing():
+    levels = [level for level in sorted(reliability) if reliability[level].total]
+    columns, lines = min(3, max(1, len(levels))), max(1, math.ceil(len(levels) / 3))
+    width, height = 3.0 * columns + 0.3, 4.0 * lines  # inches
+    with drawing():
         from matplotlib.figure import Figure
 
-        lines = max(1, math.ceil(len(levels) / columns))
-        figure = Figure(figsize=(3.1 * columns + 0.3, 4.0 * lines), layout="constrained")
-        grid = figure.subplots(
-            2 * lines, columns, squeeze=False, sharex=True, gridspec_kw={"height_ratios": [4, 1] * lines}
-        )
-        for place in range(lines * columns):
+        figure = Figure(figsize=(width, height))
+        for place, level in enumerate(levels or [-1]):
             line, column = divmod(place, columns)
-            pair = grid[2 * line, column], grid[2 * line + 1, column]
-            if place < len(levels):
-                title = f"level {levels[place]}" if levels[place] else "predicted class"
-                _reliability_panel(*pair, reliability[levels[place]], title)
-            else:
-                for axes in pair:
-                    axes.set_axis_off()
-        for axes in grid[::2, 0]:
-            axes.set_ylabel("right, %")
-        for axes in grid[1::2, 0]:
-            axes.set_ylabel("pixels, %")
+            left, bottom = 0.55 + 3.0 * column, height - 4.0 * (line + 1) + 0.5
+            diagram, shares = (
+                figure.add_axes((left / width, low / height, 2.45 / width, high / height))
+                for low, high in ((bottom + 0.85, 2.45), (bottom, 0.6))
+            )
+            if level < 0:
+                _say_empty(diagram, "no pixels")
+                shares.set_axis_off()
+                continue
+            title = f"level {level}" if level else "predicted class"
+            _reliability_panel(diagram, shares, reliability[level], title)
+            if column == 0:
+                diagram.set_ylabel("right, %")
+                shares.set_ylabel("pixels, %")
     return figure
 
 
 def backoff_plot(curve: BackoffCurve) -> Figure:
     """Left: correctness against specificity, with thresholds marked. Right: both, and what is decided, by threshold."""
-    with _drawing():
+    with drawing():
         from matplotlib.figure import Figure
 
         figure = Figure(figsize=(8.6, 3.9), layout="constrained")
@@ -166,84 +149,6 @@ def backoff_plot(curve: BackoffCurve) -> Figure:
         trade.set(xlabel="specificity, % of the full level", ylabel="correct, %")
         by_tau.set(xlim=(0, 1), ylim=(0, 102), xlabel="threshold τ", ylabel="%")
     return figure
-
-
-def save_plot(figure: Figure, path: str | Path) -> None:
-    """Writes a figure to a .png (150 dpi) or .svg file; the same figure gives the same bytes.
-
-    Raises
-    ------
-    InputError
-        The suffix is another.
-    OutputError
-        The file can't be written.
-    """
-    target = Path(path)
-    suffix = target.suffix.lower()
-    if suffix not in _SUFFIXES:
-        raise InputError(
-            f"{target}: can't save a picture as {suffix or 'a file without suffix'}; use .png or .svg"
-        )
-    data = _rendered(figure, suffix[1:])
-    try:
-        target.write_bytes(data)
-    except OSError as error:
-        raise OutputError(f"can't write the picture {target}: {error.strerror or error}") from error
-
-
-def as_svg(figure: Figure) -> str:
-    """The figure as an ``<svg>`` element for a page: no background, text as text."""
-    text = _rendered(figure, "svg", page=True).decode()
-    return text[text.index("<svg") :].strip()
-
-
-def _rendered(figure: Figure, kind: str, page: bool = False) -> bytes:
-    buffer = io.BytesIO()
-    nothing = {"Date": None, "Creator": None} if kind == "svg" else {"Software": None}
-    with _drawing(text="none" if page else "path"):
-        figure.savefig(
-            buffer,
-            format=kind,
-            dpi=150,
-            bbox_inches="tight",
-            pad_inches=0.06,
-            transparent=page,
-            metadata=nothing,
-        )
-    return buffer.getvalue()
-
-
-@contextmanager
-def _drawing(text: str = "path") -> Iterator[None]:
-    """Settings of our pictures, whatever the user's; names are no formulas, even with dollars in them."""
-    with _LOCK:
-        from matplotlib import font_manager, style
-
-        installed = set(font_manager.fontManager.get_font_names())
-        ours = {
-            "font.family": [*(font for font in _FONTS if font in installed), "sans-serif"],
-            "font.size": 9,
-            "text.color": INK,
-            "text.parse_math": False,
-            "axes.labelcolor": INK,
-            "axes.edgecolor": QUIET,
-            "axes.titlesize": 10,
-            "axes.spines.top": False,
-            "axes.spines.right": False,
-            "axes.spines.left": False,
-            "axes.spines.bottom": False,
-            "axes.unicode_minus": True,
-            "xtick.color": INK,
-            "ytick.color": INK,
-            "xtick.labelsize": 8,
-            "ytick.labelsize": 8,
-            "legend.fontsize": 8,
-            "svg.hashsalt": "rssegment",
-            "svg.fonttype": text,
-        }
-        with warnings.catch_warnings(), style.context(["default", ours]):
-            warnings.filterwarnings("ignore", message="Glyph .* missing from")  # drawn as a box
-            yield
 
 
 def _one(width: float, height: float) -> tuple[Figure, Axes]:
@@ -301,8 +206,10 @@ def _cells(axes: Axes, shares: NDArray[np.float64], text: float) -> None:
     for row, column in filled.tolist() if text else ():
         share = shares[row, column]
         color = "white" if _strength(share) > 0.7 else INK
-        label = axes.text(column + 0.5, row + 0.5, f"{100 * share:.0f}", color=color, fontsize=text - 0.5)
-        label.set(ha="center", va="center")
+        label = axes.text(
+            column + 0.5, row + 0.5, str(math.floor(100 * share + 0.5)), color=color, fontsize=text - 0.5
+        )
+        label.set(ha="center", va="center", in_layout=False)
 
 
 def _strength(share: float) -> float:
@@ -332,16 +239,15 @@ def _reliability_panel(diagram: Axes, shares: Axes, counts: Reliability, title: 
     few = ~enough & (part > 0)
     diagram.plot(mean[few], right[few], "o", color=BLUE, markersize=4, markerfacecolor="none", clip_on=False)
     diagram.set(xlim=(0, 100), ylim=(0, 101))
-    diagram.set_title(f"{title}: ECE {counts.ece:.3f}" if counts.total else title, loc="left")
+    diagram.set_title(f"{title}: ECE {counts.ece:.3f}", loc="left")
     edges = 100 * counts.edges
     shares.bar(edges[:-1], 100 * part, width=np.diff(edges), align="edge", color=BLUE, alpha=0.55)
     shares.set_xlabel("confidence, %")
-    shares.tick_params(labelbottom=True)
+    shares.set_xlim(0, 100)
+    diagram.tick_params(labelbottom=False)
     for axes in (diagram, shares):
         axes.grid(color=QUIET, alpha=0.25, linewidth=0.6)
         axes.tick_params(length=0)
-    if not counts.total:
-        _say_empty(diagram, "no pixels")
 
 
 def _tens(shares: NDArray[np.float64]) -> int:
@@ -383,18 +289,10 @@ def _names(nodes: Sequence[Node]) -> list[str]:
     times = Counter(tail for node in nodes for tail in _tails(node))
     names = [next((tail for tail in _tails(node) if times[tail] == 1), _tails(node)[-1]) for node in nodes]
     half = _LABEL // 2
-    return [n if len(n) <= _LABEL else f"{n[: half - 1].rstrip()}…{n[-half:].lstrip()}" for n in names]
+    short = [n if len(n) <= _LABEL else f"{n[: half - 1].rstrip()}…{n[-half:].lstrip()}" for n in names]
+    times = Counter(short)
+    return [n if times[n] == 1 else f"{n} ({node.code})" for n, node in zip(short, nodes, strict=True)]
 
 
 def _tails(node: Node) -> list[str]:
     return ["/".join(node.path[first:]) for first in range(len(node.path) - 1, -1, -1)]
-
-
-def compact(number: int) -> str:
-    """Three digits and a unit: 812, 253 k, 3.53 M."""
-    if number < 1000:
-        return str(number)
-    power = 1
-    while number / 1000**power >= 999.5:
-        power += 1
-    return f"{format(number / 1000**power, '#.3g').rstrip('.')} {' kMGTPE'[power]}"
