@@ -20,7 +20,7 @@ from pydantic import (
 
 from rssegment.errors import SettingsError
 
-__all__ = ["Area", "Decide", "Length", "PolygonOptions", "SceneOptions", "Settings"]
+__all__ = ["Area", "Decide", "Length", "PolygonOptions", "SceneOptions", "Settings", "parse_length"]
 
 Format = Literal["geojson", "geojsonseq", "parquet", "flatgeobuf", "gpkg", "pmtiles", "shp"]
 
@@ -74,6 +74,21 @@ def _decide(value: Any) -> Any:
 
 def _length(value: Any) -> Any:
     return Length(*_measured(value, {"": "m", "m": "m", "px": "px"}, "metres, or in pixels as '1.5px'"))
+
+
+def parse_length(value: float | str, what: str) -> Length:
+    """A length from a number of metres, or from text as "1.5px"; ``what`` it is, for the message.
+
+    Raises
+    ------
+    SettingsError
+        It is no length.
+    """
+    try:
+        length: Length = _length(value)
+    except ValueError as error:
+        raise SettingsError(f"{what} is {value!r}: {error}") from None
+    return length
 
 
 def _area(value: Any) -> Any:

@@ -30,6 +30,7 @@ from rssegment.cli.options import (
     block_size,
     byte_count,
     count,
+    level_numbers,
     polygon_choices,
     settings_from,
 )
@@ -60,6 +61,22 @@ def segment(
     batch: Annotated[int | None, typer.Option(help="Patches in one forward pass.")] = None,
     device: Annotated[
         str | None, typer.Option(help="cpu, cuda, cuda:1 ... (default: what is there).")
+    ] = None,
+    decide: Annotated[
+        str | None,
+        typer.Option(
+            metavar="RULE",
+            help="leaf (default), level:2, backoff:0.7, conformal:0.1, cost, or cost:matrix.csv.",
+        ),
+    ] = None,
+    margin: Annotated[
+        bool, typer.Option("--margin", help="Write margin.tif, the lead over the next class.")
+    ] = False,
+    level_rasters: Annotated[
+        str | None,
+        typer.Option(
+            help="Class map and confidence of each of these levels: '1,2', 'all'.", metavar="LEVELS"
+        ),
     ] = None,
     connectivity: Connectivity = None,
     min_area: MinArea = None,
@@ -97,6 +114,9 @@ def segment(
         "batch": batch,
         "device": device,
         "grid": grid,
+        "decide": decide,
+        "margin": margin or None,
+        "level_rasters": level_numbers(level_rasters, "--level-rasters"),
         "formats": formats and tuple(formats),
         "workers": workers and count(workers),
         "memory": memory and byte_count(memory),

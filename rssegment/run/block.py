@@ -9,9 +9,10 @@ from dataclasses import dataclass, field
 
 import numpy as np
 
-from rssegment.decode import decide_leaf, quantize_confidence
+from rssegment.decode import CONFIDENCE_NODATA, decide, quantize_confidence
 from rssegment.grid import Block, Box
 from rssegment.predict import (
+    Leased,
     Strip,
     cached_model,
     leased,
@@ -19,10 +20,9 @@ from rssegment.predict import (
     resample_strips,
 )
 from rssegment.run.planning import Plan
-from rssegment.run.store import BlockResult, Store
-from rssegment.run.traces import LabelBlock
+from rssegment.run.store import BlockResult, Pixels, Store, label_block
 
-__all__ = ["run_block"]
+__all__ = ["run_block", "strips"]
 
 
 def run_block(plan: Plan, block: Block) -> BlockResult:
@@ -46,32 +46,37 @@ def _segment(plan: Plan, block: Block, store: Store, clock: _Clock) -> BlockResu
     with clock.stage("predict"):
         pixels = _classify(plan, block.core)
     with clock.stage("trace"):
-        piece = plan.traces.piece((0, *block.index), pixels)
+        piece = plan.traces.piece((0, *block.index), label_block(pixels))
     with clock.stage("store"):
         sizes = store.save(plan, block, pixels, piece)
-    return BlockResult(block.name, "done", int(np.count_nonzero(pixels.labels)), clock.seconds, sizes)
+    return BlockResult(block.name, "done", int(np.count_nonzero(pixels["labels"])), clock.seconds, sizes)
 
 
-def _classify(plan: Plan, core: Box) -> LabelBlock:
-    labels = np.zeros(core.shape, np.uint16)
-    confidence, margin = (np.full(core.shape, 255, np.uint8) for _ in range(2))
-    for strip in _strips(plan, core):
-        decision = decide_leaf(strip.probabilities, plan.taxonomy, strip.valid)
+def _classify(plan: Plan, core: Box) -> dict[str, Pixels]:
+    """What was decided for the pixels of ``core``: arrays (H, W) by the name of the raster they are for."""
+    pixels: dict[str, Pixels] = {"labels": np.zeros(core.shape, np.uint16)}
+    shares = ("confidence", "margin", *(f"confidence_level{level}" for level in plan.levels))
+    pixels |= {name: np.full(core.shape, CONFIDENCE_NODATA, np.uint8) for name in shares}
+    for strip in strips(plan, core, leased(cached_model(plan.bundle, plan.device, plan.bundle_id))):
+        decision = decide(strip.probabilities, plan.taxonomy, plan.rule, strip.valid, plan.levels)
         place = strip.box.relative_to(core).slices
-        labels[place] = decision.codes
-        confidence[place] = quantize_confidence(decision.confidence, strip.valid)
-        margin[place] = quantize_confidence(decision.margin, strip.valid)
-    return LabelBlock(labels, confidence, margin)
+        pixels["labels"][place] = decision.codes
+        values = (decision.confidence, decision.margin, *decision.levels)
+        for name, share in zip(shares, values, strict=True):
+            pixels[name][place] = quantize_confidence(share, strip.valid)
+    for level in plan.levels:
+        pixels[f"labels_level{level}"] = plan.legend.ancestor_lookup(level)[pixels["labels"]]
+    return pixels
 
 
-def _strips(plan: Plan, core: Box) -> Iterator[Strip]:
-    model = leased(cached_model(plan.bundle, plan.device, plan.bundle_id))
-    strips = predict_strips(
+def strips(plan: Plan, core: Box, model: Leased) -> Iterator[Strip]:
+    """Blended probabilities that ``model`` gives for ``core`` (output px), from the top down."""
+    found = predict_strips(
         plan.read, plan.lattice, plan.model_box(core), model, plan.batch, plan.settings.window
     )
     if not plan.resamples:
-        return strips
-    return resample_strips(strips, core, plan.factor, plan.scene.read_valid)
+        return found
+    return resample_strips(found, core, plan.factor, plan.scene.read_valid)
 
 
 @dataclass

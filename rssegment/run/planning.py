@@ -15,15 +15,17 @@ import numpy as np
 from odc.geo.geobox import GeoBox
 
 from rssegment.config import SceneOptions, Settings
+from rssegment.decode import Backoff, Rule
 from rssegment.grid import BlockGrid, Box, PatchLattice
 from rssegment.model import Bundle, ModelSpec, SceneFacts, check_scene
 from rssegment.predict import default_batch, model_core, resolve_device
+from rssegment.run.decisions import legend_of, levels_of, raster_kinds, rule_facts, rule_of
 from rssegment.run.polygon_plan import check_polygons, traces_of
 from rssegment.run.resources import Cluster, Demand, Resources, choose
 from rssegment.run.traces import Traces
 from rssegment.scene import Pixels, Scene
 from rssegment.taxonomy import Taxonomy
-from rssegment.write.rasters import RasterKind, label_kind
+from rssegment.write.rasters import RasterKind
 from rssegment.write.vectors import FORMATS
 
 __all__ = ["Plan", "facts_of", "make_plan"]
@@ -55,6 +57,7 @@ class Plan:
     taxonomy: Taxonomy
     settings: Settings
     out: Path
+    rule: Rule
     batch: int
     device: str
     resources: Resources
@@ -68,19 +71,25 @@ class Plan:
     @property
     def products(self) -> dict[str, Path]:
         """The files that the run ends with, by what they hold."""
-        regions = {name: self.out / f"regions{FORMATS[name].suffixes[0]}" for name in self.settings.formats}
-        names = {
-            "labels": "labels.tif",
-            "confidence": "confidence.tif",
-            "missing": "missing.geojson",
-            "run": "run.json",
-        }
-        return {key: self.out / name for key, name in names.items()} | regions
+        regions = {name: f"regions{FORMATS[name].suffixes[0]}" for name in self.settings.formats}
+        others = {"taxonomy": "taxonomy.yaml", "missing": "missing.geojson", "run": "run.json"}
+        names = {name: f"{name}.tif" for name in self.rasters} | others | regions
+        return {key: self.out / name for key, name in names.items()}
 
     @cached_property
-    def label_kind(self) -> RasterKind:
-        """What the class map holds, with the taxonomy's colours and names."""
-        return label_kind(self.taxonomy.colormap(), self.taxonomy.category_names())
+    def legend(self) -> Taxonomy:
+        """The classes of the map, where some pixels may be undecided."""
+        return legend_of(self.taxonomy, self.rule)
+
+    @cached_property
+    def levels(self) -> tuple[int, ...]:
+        """Levels that get rasters of their own."""
+        return levels_of(self.settings, self.taxonomy)
+
+    @cached_property
+    def rasters(self) -> dict[str, RasterKind]:
+        """What each raster that the run ends with holds, by name."""
+        return raster_kinds(self.legend, self.levels, self.settings.margin)
 
     @property
     def geobox(self) -> GeoBox:
@@ -111,7 +120,7 @@ class Plan:
     def traces(self) -> Traces:
         """The pieces that the blocks leave: those to be cleaned, where cleaning is asked for."""
         return traces_of(
-            self.parts, self.blocks, self.geobox, self.taxonomy, self.settings, raw=self.settings.cleans
+            self.parts, self.blocks, self.geobox, self.legend, self.settings, raw=self.settings.cleans
         )
 
     @property
@@ -160,7 +169,8 @@ class Plan:
     def fingerprint(self) -> str:
         """Identifies the result: the same for the same scene, model and settings, whatever runs it."""
         settings = self.settings.model_dump(
-            include={"overlap", "window", "batch", "grid", "scene", *POLYGONS}, mode="json"
+            include={"overlap", "window", "batch", "grid", "scene", "margin", "level_rasters", *POLYGONS},
+            mode="json",
         )
         facts = {
             "versions": {name: version(name) for name in ("rssegment", "torch", "rasterio")},
@@ -169,6 +179,7 @@ class Plan:
             "model": self.bundle_id,
             "taxonomy": self.taxonomy.fingerprint,
             "settings": settings,
+            "rule": rule_facts(self.rule),
             "batch": self.batch,
         }
         return hashlib.sha256(json.dumps(facts, sort_keys=True).encode()).hexdigest()
@@ -197,6 +208,8 @@ class Plan:
             "patch": self.lattice.patch,
             "overlap": self.lattice.overlap,
             "window": self.settings.window,
+            "decide": str(self.settings.decide),
+            "rule": rule_facts(self.rule),
             "forward_passes": passes,
             "computed_twice": round(passes / fewest - 1, 4),
             "device": self.device,
@@ -230,6 +243,8 @@ class Plan:
             "model": f"{d['model']}  {d['classes']} classes at {d['model_ground_resolution_m']:g} m"
             + ("; the scene is resampled to it" if d["resampled"] else ""),
             "blocks": f"{d['blocks']} of {d['block']} px",
+            "classes": f"by {d['decide']}"
+            + (f", down to P >= {self.rule.tau:g}" if isinstance(self.rule, Backoff) else ""),
             "patches": f"{d['forward_passes']} of {d['patch']} px, {d['overlap']} px shared ({d['window']}); "
             f"{d['computed_twice']:.0%} computed twice at block edges",
             "runs on": f"{d['device']}, batches of {d['batch']}, "
@@ -276,13 +291,14 @@ def make_plan(
         taxonomy=bundle.taxonomy,
         settings=settings,
         out=out.absolute(),
+        rule=rule_of(settings.decide, bundle),
         batch=batch,
         device=device,
         resources=resources,
         notes=(*scene.warnings, *fit.notes),
     )
-    _ = plan.lattice, plan.blocks  # what they refuse is refused here, not in every block
-    check_polygons(plan.geobox, plan.taxonomy, settings)
+    _ = plan.lattice, plan.blocks, plan.rasters  # what they refuse is refused here, not in every block
+    check_polygons(plan.geobox, plan.legend, settings)
     return plan
 
 

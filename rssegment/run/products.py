@@ -27,7 +27,7 @@ from rssegment.run.side_by_side import on_cluster, threads
 from rssegment.run.store import RESUME, BlockResult, PartBlocks, Store, read_json
 from rssegment.write.atomic import hinted, staged, write_bytes
 from rssegment.write.geojson import write_geojson
-from rssegment.write.rasters import confidence_kind, write_cog, write_vrt
+from rssegment.write.rasters import write_cog, write_vrt
 
 __all__ = ["Products", "Result", "Work", "read_result", "write_products"]
 
@@ -40,21 +40,28 @@ class Result:
 
     status: str
     out: Path
-    labels: Path
-    confidence: Path
+    rasters: dict[str, Path]
     regions: dict[str, Path]
     counts: dict[str, Any]
     seconds: dict[str, float]
     missing: tuple[dict[str, Any], ...] = ()
     plan: dict[str, Any] = field(default_factory=dict)
 
+    @property
+    def labels(self) -> Path:
+        """The class map."""
+        return self.rasters["labels"]
+
+    @property
+    def confidence(self) -> Path:
+        return self.rasters["confidence"]
+
     def as_dict(self) -> dict[str, Any]:
         """Plain values, for JSON."""
         return {
             "status": self.status,
             "out": str(self.out),
-            "labels": self.labels.name,
-            "confidence": self.confidence.name,
+            "rasters": {name: path.name for name, path in self.rasters.items()},
             "regions": {name: path.name for name, path in self.regions.items()},
             "counts": self.counts,
             "seconds": self.seconds,
@@ -76,7 +83,7 @@ class Result:
                 for each in self.counts["classes"]
                 if each["area_m2"] is not None
             ),
-            *(f"  {path}" for path in (self.labels, self.confidence, *self.regions.values())),
+            *(f"  {path}" for path in (*self.rasters.values(), *self.regions.values())),
         ]
         return "\n".join(lines)
 
@@ -96,15 +103,13 @@ class Work:
         return cls(tuple(done), tuple(empty), tuple(sorted(failed, key=lambda each: each[0])))
 
     @hinted(RESUME)
-    def write_vrts(self, plan: Plan) -> tuple[Path, Path]:
-        """Writes ``labels.vrt`` and ``confidence.vrt`` over the parts there are, into the work folder."""
-        store = Store.of(plan)
-        labels, confidence = plan.work / "labels.vrt", plan.work / "confidence.vrt"
-        parts = [(store.labels(b), b.core) for b, _ in self.done]
-        write_vrt(labels, parts, plan.geobox, plan.label_kind)
-        parts = [(store.confidence(b), b.core) for b, _ in self.done]
-        write_vrt(confidence, parts, plan.geobox, confidence_kind())
-        return labels, confidence
+    def write_vrts(self, plan: Plan) -> dict[str, Path]:
+        """Writes a VRT over the parts there are for each raster, as ``labels.vrt``, into the work folder."""
+        store, vrts = Store.of(plan), {}
+        for name, kind in plan.rasters.items():
+            vrts[name] = plan.work / f"{name}.vrt"
+            write_vrt(vrts[name], [(store.part(name, b), b.core) for b, _ in self.done], plan.geobox, kind)
+        return vrts
 
 
 @dataclass(frozen=True)
@@ -128,12 +133,11 @@ def write_products(products: Products, progress: Progress | None = None) -> Resu
         The disk is full; the parts are still there, so that the run can be resumed.
     """
     plan, work, paths = products.plan, products.work, products.plan.products
-    steps = _Steps(progress, _stage_seconds(work))
-    with steps.step("labels"):
-        labels, confidence = work.write_vrts(plan)
-        write_cog(labels, paths["labels"], plan.label_kind)
-    with steps.step("confidence"):
-        write_cog(confidence, paths["confidence"], confidence_kind())
+    steps = _Steps(progress, _stage_seconds(work), len(plan.rasters) + 1)
+    for name, vrt in work.write_vrts(plan).items():
+        with steps.step(name):
+            write_cog(vrt, paths[name], plan.rasters[name])
+    write_bytes(paths["taxonomy"], plan.taxonomy.dump().encode())
     with steps.step("regions"):
         counts = _write_polygons(products, progress)
     counts = {"valid_pixels": sum(result.valid_pixels for _, result in work.done), **counts}
@@ -142,8 +146,7 @@ def write_products(products: Products, progress: Progress | None = None) -> Resu
     result = Result(
         status="partial" if work.failed else "done",
         out=plan.out,
-        labels=paths["labels"],
-        confidence=paths["confidence"],
+        rasters={name: paths[name] for name in plan.rasters},
         regions={name: paths[name] for name in plan.settings.formats},
         counts=counts,
         seconds=seconds,
@@ -160,7 +163,7 @@ def _write_polygons(products: Products, progress: Progress | None) -> dict[str, 
     lost = [block.index for block in plan.blocks if block.index not in done]
     plan.traces.blank((0, *index) for index in lost)
     job = ClassMap(
-        PartBlocks(Store.of(plan), plan.blocks, frozenset(lost)), plan.blocks, plan.geobox, plan.taxonomy
+        PartBlocks(Store.of(plan), plan.blocks, frozenset(lost)), plan.blocks, plan.geobox, plan.legend
     )
     paths: dict[str, Path] = {name: plan.products[name] for name in plan.settings.formats}
     with (
@@ -174,21 +177,22 @@ def _write_polygons(products: Products, progress: Progress | None) -> dict[str, 
 class _Steps:
     """Times the steps and tells of them."""
 
-    def __init__(self, progress: Progress | None, seconds: dict[str, float]) -> None:
+    def __init__(self, progress: Progress | None, seconds: dict[str, float], total: int) -> None:
         self.seconds = seconds
+        self._total = total
         self._progress = progress
         self._done = 0
 
     @contextmanager
     def step(self, name: str) -> Iterator[None]:
         if self._progress:
-            self._progress("write", self._done, 3, 0)
+            self._progress("write", self._done, self._total, 0)
         start = time.perf_counter()
         yield
         self.seconds[name] = round(time.perf_counter() - start, 3)
         self._done += 1
         if self._progress:
-            self._progress("write", self._done, 3, 0)
+            self._progress("write", self._done, self._total, 0)
 
 
 def _stage_seconds(work: Work) -> dict[str, float]:
@@ -257,13 +261,12 @@ def read_result(plan: Plan) -> Result | None:
             "use --overwrite to replace it, or choose another folder"
         )
     paths = plan.products
-    if not all(paths[name].exists() for name in ("labels", "confidence", *plan.settings.formats)):
+    if not all(paths[name].exists() for name in (*plan.rasters, "taxonomy", *plan.settings.formats)):
         return None
     return Result(
         status="done",
         out=plan.out,
-        labels=paths["labels"],
-        confidence=paths["confidence"],
+        rasters={name: paths[name] for name in plan.rasters},
         regions={name: paths[name] for name in plan.settings.formats},
         counts=record["counts"],
         seconds=record["seconds"],

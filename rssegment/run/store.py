@@ -4,20 +4,24 @@ from __future__ import annotations
 
 import json
 import zlib
+from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any, Literal, Self
 
 import numpy as np
+from numpy.typing import NDArray
 
 from rssegment.grid import Block, BlockGrid, Box
 from rssegment.run.planning import Plan
 from rssegment.run.traces import LabelBlock, Traces
 from rssegment.vector import Piece
 from rssegment.write.atomic import hinted, storage_errors, write_bytes
-from rssegment.write.rasters import confidence_kind, read_part, write_part
+from rssegment.write.rasters import RasterKind, confidence_kind, read_part, write_part
 
-__all__ = ["RESUME", "BlockResult", "PartBlocks", "Store"]
+__all__ = ["RESUME", "BlockResult", "PartBlocks", "Pixels", "Store", "label_block"]
+
+Pixels = NDArray[Any]  # of one raster: class codes, or bytes of a probability
 
 RESUME = "; what is done is kept: go on with --resume"
 """What segment says to whoever has made room on a full disk."""
@@ -36,7 +40,7 @@ class BlockResult:
 
 @dataclass(frozen=True)
 class Store:
-    """Part files of a run: per block a label raster, a confidence raster, a trace, and a marker written last.
+    """Part files of a run: per block one for each raster of ``kinds``, a trace, and a marker written last.
 
     The folder bears the run's fingerprint and block size, so that a task of an earlier run that ends late on some
     worker can't be taken for one of this run.
@@ -44,19 +48,17 @@ class Store:
 
     folder: Path
     traces: Traces
+    kinds: Mapping[str, RasterKind]
 
     @classmethod
     def of(cls, plan: Plan) -> Self:
-        return cls(plan.parts, plan.traces)
+        # a map that is cleaned is traced anew from its parts, and its polygons have margins
+        kept = {"margin": confidence_kind("margin")} if plan.settings.cleans else {}
+        return cls(plan.parts, plan.traces, plan.rasters | kept)
 
-    def labels(self, block: Block) -> Path:
-        return self.folder / "labels" / f"{block.name}.tif"
-
-    def confidence(self, block: Block) -> Path:
-        return self.folder / "confidence" / f"{block.name}.tif"
-
-    def margin(self, block: Block) -> Path:
-        return self.folder / "margin" / f"{block.name}.tif"
+    def part(self, name: str, block: Block) -> Path:
+        """Where the part of ``block`` for the raster ``name`` lies."""
+        return self.folder / name / f"{block.name}.tif"
 
     def trace(self, block: Block) -> Path:
         return self.traces.path((0, *block.index))
@@ -66,23 +68,21 @@ class Store:
 
     def create(self) -> None:
         """Makes the folders."""
-        for name in ("labels", "confidence", "margin", "done"):
+        for name in (*self.kinds, "done"):
             with storage_errors(self.folder / name):
                 (self.folder / name).mkdir(parents=True, exist_ok=True)
         self.traces.create()
 
     @hinted(RESUME)
-    def save(self, plan: Plan, block: Block, pixels: LabelBlock, piece: Piece) -> dict[str, tuple[int, int]]:
+    def save(
+        self, plan: Plan, block: Block, pixels: Mapping[str, Pixels], piece: Piece
+    ) -> dict[str, tuple[int, int]]:
         """Writes the parts of ``block``, each whole or not at all; returns their sizes and checksums."""
-        part = plan.geobox[block.core.slices]
-        if pixels.confidence is None or pixels.margin is None:
-            raise ValueError("a segmented block has confidence and margin")
-        write_part(self.labels(block), pixels.labels, part, plan.label_kind)
-        write_part(self.confidence(block), pixels.confidence, part, confidence_kind())
-        if plan.settings.cleans:  # the cleaned map is traced later, from the parts
-            write_part(self.margin(block), pixels.margin, part, confidence_kind())
+        area = plan.geobox[block.core.slices]
+        for name, kind in self.kinds.items():
+            write_part(self.part(name, block), pixels[name], area, kind)
         self.traces.save((0, *block.index), piece)
-        return {path.parent.name: _checksum(path) for path in self._parts(block) if path.is_file()}
+        return {path.parent.name: _checksum(path) for path in self._parts(block)}
 
     @hinted(RESUME)
     def finish(self, block: Block, result: BlockResult) -> None:
@@ -105,7 +105,7 @@ class Store:
         )
 
     def _parts(self, block: Block) -> tuple[Path, ...]:
-        return self.labels(block), self.confidence(block), self.margin(block), self.trace(block)
+        return (*(self.part(name, block) for name in self.kinds), self.trace(block))
 
 
 @dataclass(frozen=True)
@@ -120,11 +120,13 @@ class PartBlocks:
         block = self.grid[core.row // self.grid.block, core.col // self.grid.block]
         if block.index in self.blank:
             return LabelBlock(np.zeros(core.shape, np.uint16))
-        labels, confidence, margin = (
-            read_part(path)
-            for path in (self.store.labels(block), self.store.confidence(block), self.store.margin(block))
-        )
-        return LabelBlock(labels.astype(np.uint16, copy=False), confidence, margin)
+        names = ("labels", "confidence", "margin")
+        return label_block({name: read_part(self.store.part(name, block)) for name in names})
+
+
+def label_block(pixels: Mapping[str, Pixels]) -> LabelBlock:
+    """What is traced of the ``pixels`` of a block."""
+    return LabelBlock(pixels["labels"].astype(np.uint16, copy=False), pixels["confidence"], pixels["margin"])
 
 
 def _checksum(path: Path) -> tuple[int, int]:

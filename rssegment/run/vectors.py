@@ -19,7 +19,7 @@ from odc.geo.geobox import GeoBox
 from rasterio.errors import RasterioError
 
 from rssegment.config import PolygonOptions
-from rssegment.errors import InputError, OutputError, SettingsError
+from rssegment.errors import InputError, OutputError, SettingsError, TaxonomyError
 from rssegment.grid import BlockGrid, Box
 from rssegment.run.first_time import compile_first
 from rssegment.run.polygon_plan import check_polygons
@@ -286,6 +286,9 @@ def _class_map(
         values = np.array((0, *raster.codes), np.int64)
         return ClassMap(blocks, grid, geobox, LabelClasses(raster), values, raster.no_class())
     tree = taxonomy if isinstance(taxonomy, Taxonomy) else Taxonomy.load(taxonomy)
+    with suppress(TaxonomyError):  # a class has the code that would mean undecided
+        if raster.names.get(tree.undecided) == tree.with_undecided().nodes[-1].label:
+            tree = tree.with_undecided()
     return ClassMap(CodedBlocks.of(blocks, tree), grid, geobox, tree, nothing=raster.no_class())
 
 

@@ -52,9 +52,9 @@ def label_kind(colors: Mapping[int, tuple[int, int, int, int]], names: Mapping[i
     return RasterKind(dtype, 0, "class", "MODE", dict(colors), dict(names))
 
 
-def confidence_kind() -> RasterKind:
-    """Probability of the decided class in steps of 1/254; 255 no data."""
-    return RasterKind("uint8", 255, "confidence", "AVERAGE", scale=1 / 254)
+def confidence_kind(description: str = "confidence") -> RasterKind:
+    """Probability of the decided class, or a difference of such, in steps of 1/254; 255 no data."""
+    return RasterKind("uint8", 255, description, "AVERAGE", scale=1 / 254)
 
 
 def write_part(path: Path, values: NDArray[Any], geobox: GeoBox, kind: RasterKind) -> None:

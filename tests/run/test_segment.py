@@ -30,7 +30,7 @@ from rssegment.run import block as block_module
 from rssegment.run import pipeline, runners
 from rssegment.run.cluster import local_cluster
 from rssegment.run.folder import prepare
-from rssegment.run.traces import LabelBlock
+from rssegment.run.store import Pixels
 from rssegment.taxonomy import Taxonomy
 from tests.run.conftest import make_bundle, scene_values, write_scene
 from tests.write.rfc7946 import check as check_rfc7946
@@ -126,7 +126,7 @@ def test_polygons_lie_where_the_pixels_are(reference: Path) -> None:
 
 def test_nothing_is_left_behind(reference: Path) -> None:
     names = {path.name for path in reference.iterdir()}
-    assert names == {*PRODUCTS, "labels.tif.aux.xml", "run.json"}
+    assert names == {*PRODUCTS, "labels.tif.aux.xml", "taxonomy.yaml", "run.json"}
 
 
 def test_model_grid_and_scene_grid(scene: Path, tree: Taxonomy, tmp_path: Path) -> None:
@@ -630,7 +630,7 @@ def test_failed_blocks_are_holes_in_polygons_until_they_are_mended(
     """Polygons are those of the class map, whether blocks are missing or not."""
     real, broken = block_module._classify, Box(256, 512, 256, 256)
 
-    def fails(plan: rs.Plan, core: Box) -> LabelBlock:
+    def fails(plan: rs.Plan, core: Box) -> dict[str, Pixels]:
         if core == broken:
             raise RuntimeError("a passing trouble")
         return real(plan, core)
@@ -661,7 +661,7 @@ def test_polygons_around_failed_blocks_touch_no_data(
     world[50:60, 600:610] = 3
     broken, blocks = Box(400, 500, 100, 100), classified_as(world)
 
-    def fails(plan: rs.Plan, core: Box) -> LabelBlock:
+    def fails(plan: rs.Plan, core: Box) -> dict[str, Pixels]:
         if core == broken:
             raise RuntimeError("a lasting trouble")
         return blocks(plan, core)
@@ -685,12 +685,12 @@ def test_polygons_around_failed_blocks_touch_no_data(
     np.testing.assert_array_equal(found != 0, labels != 0)
 
 
-def classified_as(world: NDArray[np.uint16]) -> Callable[[rs.Plan, Box], LabelBlock]:
+def classified_as(world: NDArray[np.uint16]) -> Callable[[rs.Plan, Box], dict[str, Pixels]]:
     """What takes the model's place: the classes of ``world``, all equally sure."""
 
-    def classify(plan: rs.Plan, core: Box) -> LabelBlock:
+    def classify(plan: rs.Plan, core: Box) -> dict[str, Pixels]:
         sure: NDArray[np.uint8] = np.full(core.shape, 200, np.uint8)
-        return LabelBlock(np.ascontiguousarray(world[core.slices]), sure, sure)
+        return {"labels": np.ascontiguousarray(world[core.slices]), "confidence": sure, "margin": sure}
 
     return classify
 
@@ -706,7 +706,7 @@ def test_what_cleaning_left_beside_a_failed_block_is_forgotten(
         world[600, 100:103] = 4
     blocks, broken = classified_as(world), [Box(256, 256, 256, 256)]
 
-    def fails_at_first(plan: rs.Plan, core: Box) -> LabelBlock:
+    def fails_at_first(plan: rs.Plan, core: Box) -> dict[str, Pixels]:
         if core in broken:
             raise RuntimeError("a passing trouble")
         return blocks(plan, core)

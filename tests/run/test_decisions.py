@@ -1,0 +1,145 @@
+"""Decisions as settings of a run: every level coherent, the same bytes for any blocks, doubt shown and not hidden."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import rasterio
+from numpy.typing import NDArray
+
+import rssegment as rs
+from rssegment.errors import OutputError, SettingsError
+from rssegment.taxonomy import Taxonomy
+from tests.run.conftest import scene_values
+from tests.run.test_segment import settings
+
+RULES = ("leaf", "level:2", "backoff:0.6", "cost")
+UNDECIDED = 255
+
+
+def read(path: Path) -> NDArray[Any]:
+    with rasterio.open(path) as file:
+        values: NDArray[Any] = file.read(1)
+        return values
+
+
+@pytest.fixture(scope="module", params=RULES)
+def decided(
+    request: pytest.FixtureRequest, scene: Path, bundle: Path, tmp_path_factory: pytest.TempPathFactory
+) -> Path:
+    out = tmp_path_factory.mktemp("decided")
+    rs.segment(
+        scene,
+        bundle,
+        out,
+        settings=settings(decide=request.param, level_rasters="all", margin=True, levels="all"),
+    )
+    return out
+
+
+def test_every_level_is_coherent(decided: Path, tree: Taxonomy) -> None:
+    labels = read(decided / "labels.tif")
+    valid = (scene_values() != 0).any(0)
+    np.testing.assert_array_equal(labels != 0, valid)
+    finer = read(decided / "confidence.tif")
+    for level in range(tree.depth, 0, -1):
+        expected = tree.ancestor_lookup(level)
+        expected[UNDECIDED] = UNDECIDED
+        np.testing.assert_array_equal(read(decided / f"labels_level{level}.tif"), expected[labels])
+        confidence = read(decided / f"confidence_level{level}.tif")
+        np.testing.assert_array_equal(confidence != 255, valid)
+        assert (confidence[valid] >= finer[valid]).all(), (
+            "a class is never more probable than what it is part of"
+        )
+        finer = confidence
+    np.testing.assert_array_equal(read(decided / "margin.tif") != 255, valid)
+
+
+def test_polygons_of_every_level_are_those_of_its_raster(decided: Path, tree: Taxonomy) -> None:
+    counts = json.loads((decided / "run.json").read_text())["counts"]["classes"]
+    for level in range(1, tree.depth + 1):
+        codes, pixels = np.unique(read(decided / f"labels_level{level}.tif"), return_counts=True)
+        found = {each["code"]: each["pixels"] for each in counts if each["level"] == level}
+        assert found == {code: n for code, n in zip(codes.tolist(), pixels.tolist(), strict=True) if code}
+
+
+@pytest.mark.parametrize("rule", RULES)
+def test_blocks_change_no_byte(rule: str, scene: Path, bundle: Path, tmp_path: Path) -> None:
+    outs = []
+    for block in (256, 333):
+        chosen = settings(block=block, decide=rule, level_rasters="all", margin=True, min_area="9px")
+        outs.append(rs.segment(scene, bundle, tmp_path / str(block), settings=chosen))
+    for name, path in (outs[0].rasters | outs[0].regions).items():
+        assert path.read_bytes() == (outs[1].rasters | outs[1].regions)[name].read_bytes(), name
+
+
+def test_backing_off_leaves_doubt_in_sight(scene: Path, bundle: Path, tree: Taxonomy, tmp_path: Path) -> None:
+    """At 0.6 this model is unsure in places: there the map says so, in classes, names, polygons and confidence."""
+    result = rs.segment(scene, bundle, tmp_path / "a", settings=settings(decide="backoff:0.6"))
+    labels, confidence = read(result.labels), read(result.confidence)
+    present = set(np.unique(labels).tolist()) - {0}
+    assert UNDECIDED in present
+    assert present & {10, 11}, "some pixels should be decided above the leaves"
+    assert (confidence[labels == UNDECIDED] == 254).all()
+    assert (confidence[(labels != 0)] >= round(0.6 * 254) - 1).all()
+    features = json.loads(result.regions["geojson"].read_text())["features"]
+    names = {each["properties"]["code"]: each["properties"]["name"] for each in features}
+    assert names[UNDECIDED] == "undecided"
+    assert Taxonomy.load(tmp_path / "a" / "taxonomy.yaml") == tree
+    again = rs.vectorize(result.labels, tmp_path / "again.geojson", taxonomy=tmp_path / "a" / "taxonomy.yaml")
+    assert again.counts["regions"] == len(features)
+
+
+def test_level_decision_is_the_sum_of_its_leaves(
+    scene: Path, bundle: Path, tree: Taxonomy, tmp_path: Path
+) -> None:
+    top = rs.segment(scene, bundle, tmp_path / "top", settings=settings(decide="level:1"))
+    assert set(np.unique(read(top.labels)).tolist()) <= {0, 5, 10}
+    assert (read(top.confidence)[read(top.labels) != 0] >= 126).all(), "one of two classes has at least half"
+
+
+@pytest.mark.parametrize(
+    ("rule", "why"),
+    [
+        ("conformal:0.1", "no calibration.*rssegment calibrate"),
+        ("level:9", "levels 1 to 3"),
+        ("cost:nowhere.csv", "nowhere.csv"),
+    ],
+)
+def test_rules_that_do_not_fit_are_refused(
+    scene: Path, bundle: Path, tmp_path: Path, rule: str, why: str
+) -> None:
+    with pytest.raises(SettingsError, match=why):
+        rs.segment(scene, bundle, tmp_path / "out", settings=settings(decide=rule))
+    assert not (tmp_path / "out").exists()
+
+
+@pytest.mark.parametrize(
+    "rule", ["", "best", "leaf:2", "level", "level:0", "level:x", "backoff", "backoff:1.2", "backoff:-1", "backoff:nan",
+             "conformal:0", "conformal:1", "conformal"],
+)  # fmt: skip
+def test_rules_that_make_no_sense_are_refused(rule: str) -> None:
+    with pytest.raises(SettingsError, match=r"expected leaf, level:2"):
+        rs.Settings(decide=rule)
+
+
+def test_a_rule_survives_a_file_of_settings(tmp_path: Path) -> None:
+    (tmp_path / "run.yaml").write_text("decide: backoff:0.75\nlevel_rasters: [2, 1]\n")
+    loaded = rs.Settings.load(tmp_path / "run.yaml")
+    assert (loaded.decide.rule, loaded.decide.value, loaded.level_rasters) == ("backoff", 0.75, (1, 2))
+    assert rs.Settings(**loaded.model_dump(mode="json")) == loaded
+
+
+def test_raster_of_a_level_that_is_not_there(scene: Path, bundle: Path, tmp_path: Path) -> None:
+    with pytest.raises(SettingsError, match="raster of level 4.*levels 1 to 3"):
+        rs.segment(scene, bundle, tmp_path, settings=settings(level_rasters=[4]))
+
+
+def test_another_rule_is_another_run(scene: Path, bundle: Path, tmp_path: Path) -> None:
+    rs.segment(scene, bundle, tmp_path, settings=settings(decide="backoff:0.6"))
+    with pytest.raises(OutputError, match="another scene, model or settings"):
+        rs.segment(scene, bundle, tmp_path, settings=settings(decide="backoff:0.7"), resume=True)
