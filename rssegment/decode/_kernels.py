@@ -19,7 +19,7 @@ from numpy.typing import NDArray
 
 from rssegment.kernels import inlined, kernel
 
-__all__ = ["BACKOFF", "COSTS", "DISTANCES", "MEMBERS", "decide", "misses", "sums"]
+__all__ = ["BACKOFF", "COSTS", "DISTANCES", "MEMBERS", "decide", "sums"]
 
 Bool = NDArray[np.bool_]
 Float32 = NDArray[np.float32]
@@ -368,49 +368,3 @@ def sums(
             n, place = min(chunk, shape[3] - begin), shape[5] + row * shape[3] + begin
             _load(source, row * shape[1] + begin, shape[0], leaves, result, place, bad[:n])
             _add_up(first, children, result, place, zeros[:n], total[:n])
-
-
-@inlined
-def _first_miss(true: int, first: Int32, children: Int32, above: Bool, nodes: Float32, p: int) -> np.float32:
-    """P of the first node on pixel ``p``'s way down that neither holds row ``true`` nor lies in it; 0 if none."""
-    at = nodes.shape[0] - 1
-    while first[at] < first[at + 1]:
-        child = children[first[at]]
-        for k in range(first[at] + 1, first[at + 1]):
-            if nodes[children[k], p] > nodes[child, p]:
-                child = children[k]
-        at = child
-        if not (above[true, at] or above[at, true]):
-            return np.float32(nodes[at, p])
-    return np.float32(0)
-
-
-@kernel(
-    "int64(float32[::1], int64[::1], int32[::1], int32[::1], int32[::1], boolean[:, ::1], int32[::1], float32[::1])"
-)
-def misses(
-    source: Float32,
-    shape: Int64,
-    leaves: Int32,
-    first: Int32,
-    children: Int32,
-    above: Bool,
-    truth: Int32,
-    result: Float32,
-) -> int:
-    """Scores of :func:`rssegment.decode.conformal.scores`; ``truth`` are rows, -1 for none. Counts labelled NaN."""
-    nodes, zeros = np.empty((first.size - 1, shape[4]), np.float32), np.zeros(shape[4], np.float32)
-    bad, total = np.empty(shape[4], np.float32), np.empty(shape[4], np.float64)
-    missing = 0
-    for row in range(shape[2]):
-        for begin in range(0, shape[3], shape[4]):
-            n, place = min(shape[4], shape[3] - begin), shape[5] + row * shape[3] + begin
-            _load(source, row * shape[1] + begin, shape[0], leaves, nodes, 0, bad[:n])
-            _add_up(first, children, nodes, 0, zeros[:n], total[:n])
-            for p in range(n):
-                true, score = truth[place + p], np.float32(np.nan)
-                if true >= 0:
-                    missing += bad[p] != bad[p]
-                    score = _first_miss(true, first, children, above, nodes, p)
-                result[place + p] = score
-    return missing
