@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -158,7 +158,7 @@ class Bundle:
                 for leaf in self.taxonomy.leaves
             ],
             "calibration": self.calibration and self.calibration.model_dump(mode="json"),
-            "specialists": [_described(s, self.taxonomy) for s in self.specialists],
+            "specialists": list(_members(self)),
             "training": dict(spec.training),
             "fingerprint": self.fingerprint,
         }
@@ -207,17 +207,20 @@ def _check_manifest(folder: Path, entry: SpecialistEntry) -> None:
         )
 
 
-def _described(specialist: Specialist, taxonomy: Taxonomy) -> dict[str, Any]:
-    bundle, node = specialist.bundle, taxonomy.node(specialist.node)
-    return {
-        "node": node.code,
-        "class": "/".join(node.path),
-        "model": bundle.spec.name,
-        "threshold": specialist.threshold,
-        "href": specialist.href,
-        "architecture": bundle.spec.architecture,
-        "parameters": bundle.parameters,
-        "bands": list(bundle.spec.band_names),
-        "temperature": bundle.calibration.temperature if bundle.calibration else 1.0,
-        "specialists": [_described(inner, bundle.taxonomy) for inner in bundle.specialists],
-    }
+def _members(bundle: Bundle, path: tuple[str, ...] = (), folder: str = "") -> Iterator[dict[str, Any]]:
+    """What a cascade's specialists are, those of specialists after them; ``class`` is a path in the whole tree."""
+    for specialist in bundle.specialists:
+        inner, node = specialist.bundle, bundle.taxonomy.node(specialist.node)
+        place = (*path, *node.path)
+        yield {
+            "node": node.code,
+            "class": "/".join(place),
+            "model": inner.spec.name,
+            "threshold": specialist.threshold,
+            "bands": list(inner.spec.band_names),
+            "temperature": inner.calibration.temperature if inner.calibration else 1.0,
+            "architecture": inner.spec.architecture,
+            "parameters": inner.parameters,
+            "href": folder + specialist.href,
+        }
+        yield from _members(inner, place, f"{folder}{specialist.href}/")

@@ -185,12 +185,13 @@ def test_a_main_model_of_node_scores(parts: Path, tmp_path: Path) -> None:
 def test_what_is_told_of_it(cascade: Path) -> None:
     facts = json.loads(json.dumps(Bundle.open(cascade).describe()))
     assert facts["calibration"] is None
-    assert [(s["node"], s["class"], s["threshold"]) for s in facts["specialists"]] == [
-        (1, "c1", 0),
-        (2, "c2", 0.1),
+    told = [(s["node"], s["class"], s["threshold"], s["href"]) for s in facts["specialists"]]
+    assert told == [
+        (1, "c1", 0, "specialists/c1"),
+        (2, "c2", 0.1, "specialists/c2"),
+        (22, "c2/c22", 0.2, "specialists/c2/specialists/c22"),
     ]
     assert facts["specialists"][0]["bands"] == ["nir", "red"]
-    assert facts["specialists"][1]["specialists"][0]["class"] == "c22"
     item = json.loads((cascade / "model.json").read_text())
     assert item["properties"]["rssegment:specialists"][1]["href"] == "./specialists/c2"
     core = copy.deepcopy(item) | {"stac_extensions": []}
