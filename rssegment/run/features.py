@@ -2,52 +2,34 @@
 
 from __future__ import annotations
 
-import json
 import math
-import os
 import threading
-import warnings
-from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import lru_cache
-from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any
 
 import numpy as np
-import pyarrow as pa
-import pyarrow.parquet as pq
-import pyogrio
-import pyogrio.raw
 import shapely
 from numpy.typing import NDArray
 from odc.geo.geobox import GeoBox
-from pyogrio.errors import DataSourceError
 from pyproj import CRS, Transformer
 from pyproj.exceptions import ProjError
 
 from rssegment.errors import InputError, TaxonomyError
 from rssegment.grid import ground_resolution
+from rssegment.run.vector_files import Bounds, Layer, describe, read_layer
 from rssegment.taxonomy import ClassMapping, Taxonomy
 from rssegment.taxonomy.mapping import unknown_values
 from rssegment.vector.rasterize import PixelShapes
 
-__all__ = ["FeatureSource", "GridFeatures", "Layer", "crs_of", "describe", "features_on", "stamp"]
+__all__ = ["FeatureSource", "GridFeatures", "crs_of", "features_on"]
 
 CODE = "code"  # the column that holds the class in the files that rssegment writes
-_PARQUET = (".parquet", ".geoparquet")
+_LISTED = 20  # columns that a message names
 _EARTH = 6.4e6  # m, radius
 _SAG = 0.02  # px that a straight edge may lie beside its true curve
 _AREAL = [shapely.GeometryType.POLYGON, shapely.GeometryType.MULTIPOLYGON]
 _POINTS = [shapely.GeometryType.POINT, shapely.GeometryType.MULTIPOINT]
-
-
-class Layer(NamedTuple):
-    """One layer of a vector file: its columns, its CRS (None: it says nothing), and how many features it has."""
-
-    name: str | None
-    columns: tuple[str, ...]
-    crs: CRS | None
-    features: int
 
 
 @dataclass(frozen=True)
@@ -83,30 +65,6 @@ class GridFeatures:
     remarks: tuple[str, ...]
 
 
-def describe(path: str, layer: str | None = None, what: str = "reference") -> Layer:
-    """The layer of a vector file.
-
-    Raises
-    ------
-    InputError
-        No file that can be read, no such layer, or several and none was chosen; says which there are.
-    """
-    if Path(path).suffix.lower() in _PARQUET:
-        return _parquet_layer(path, what)
-    try:
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore")
-            names = [str(name) for name, kind in pyogrio.list_layers(path) if kind is not None]
-            chosen = _chosen(names, layer, path, what)
-            info = pyogrio.read_info(path, layer=chosen, force_feature_count=True)
-    except (DataSourceError, OSError, ValueError) as error:
-        if isinstance(error, InputError):
-            raise
-        raise InputError(f"can't open the {what} {path}: {error}") from error
-    crs = None if info["crs"] is None else _crs(info["crs"], path, what)
-    return Layer(chosen, tuple(map(str, info["fields"])), crs, int(info["features"]))
-
-
 def crs_of(geobox: GeoBox) -> CRS | None:
     """The CRS of a grid as pyproj's; None if it has none."""
     return None if geobox.crs is None else CRS.from_wkt(geobox.crs.to_wkt())
@@ -135,8 +93,8 @@ def _features(source: FeatureSource) -> GridFeatures:
     layer = describe(source.path, source.layer, source.what)
     column = _column(source, layer)
     crs = _placing(source, layer)
-    wkb, values = _read(source, layer, column, _window(source.geobox, layer.crs))
-    geometries = _parsed(wkb, source)
+    window = _window(source.geobox, layer.crs)
+    geometries, values = read_layer(source.path, layer, column, window, source.what)
     codes = _codes(source, values, len(geometries))
     geometries, remarks = _usable(geometries, source)
     if values is not None and (lost := int(np.sum(_missing(values)))):
@@ -153,60 +111,12 @@ def _features(source: FeatureSource) -> GridFeatures:
     return GridFeatures(geometries, codes, PixelShapes.of(geometries, codes), tuple(remarks))
 
 
-def _chosen(names: Sequence[str], layer: str | None, path: str, what: str) -> str:
-    listing = ", ".join(names)
-    if layer is not None and layer not in names:
-        raise InputError(
-            f"the {what} {path} has no layer {layer!r}; it has {listing or 'none with geometries'}"
-        )
-    if not names:
-        raise InputError(f"the {what} {path} has no layer with geometries; give a file of polygons or points")
-    if layer is None and len(names) > 1:
-        raise InputError(f"the {what} {path} has {len(names)} layers; say which one by layer: {listing}")
-    return layer or names[0]
-
-
-def _crs(text: Any, path: str, what: str) -> CRS:
-    try:
-        return CRS.from_user_input(text)
-    except ProjError as error:
-        raise InputError(f"the {what} {path} has a CRS that can't be understood: {str(text)[:80]}") from error
-
-
-def _parquet_layer(path: str, what: str) -> Layer:
-    try:
-        schema, rows = pq.read_schema(path), pq.read_metadata(path).num_rows
-    except (OSError, pa.ArrowException) as error:
-        raise InputError(f"can't open the {what} {path}: {error}") from error
-    geometry, about = _parquet_geometry(schema, path, what)
-    crs = about.get("crs", "OGC:CRS84")  # what the format says of its absence
-    columns = tuple(name for name in schema.names if name not in (geometry, "bbox"))
-    return Layer(None, columns, None if crs is None else _crs(crs, path, what), rows)
-
-
-def _parquet_geometry(schema: pa.Schema, path: str, what: str) -> tuple[str, dict[str, Any]]:
-    try:
-        geo = json.loads((schema.metadata or {})[b"geo"])
-        name = geo["primary_column"]
-        about: dict[str, Any] = geo["columns"][name]
-    except (KeyError, ValueError, TypeError) as error:
-        raise InputError(
-            f"the {what} {path} is Parquet without geometries; expected GeoParquet, as GeoPandas or GDAL write it"
-        ) from error
-    if about.get("encoding") != "WKB":
-        raise InputError(
-            f"the {what} {path} has geometries encoded as {about.get('encoding')}; expected WKB "
-            "(ogr2ogr -lco GEOMETRY_ENCODING=WKB)"
-        )
-    return name, about
-
-
 def _column(source: FeatureSource, layer: Layer) -> str | None:
     """The column that tells the class, or None where one class is all."""
     if source.label is not None or (source.taxonomy is None and source.mapping is None):
         return None
     column = source.column or (CODE if CODE in layer.columns else None)
-    listing = ", ".join(layer.columns) or "none"
+    listing = ", ".join(layer.columns[:_LISTED]) + (", ..." if len(layer.columns) > _LISTED else "") or "none"
     if column is None:
         raise InputError(
             f"which class are the features of the {source.what} {source.path}? Say in which column it is (column: "
@@ -232,7 +142,7 @@ def _placing(source: FeatureSource, layer: Layer) -> CRS | None:
     return crs
 
 
-def _window(geobox: GeoBox, crs: CRS | None) -> tuple[float, float, float, float] | None:
+def _window(geobox: GeoBox, crs: CRS | None) -> Bounds | None:
     """The grid's box in the layer's CRS, a little larger; None where that can't be told."""
     own = crs_of(geobox)
     rows, cols = geobox.shape
@@ -252,41 +162,6 @@ def _window(geobox: GeoBox, crs: CRS | None) -> tuple[float, float, float, float
         return None
     more = 0.01 * max(right - left, high - low)
     return left - more, low - more, right + more, high + more
-
-
-def _read(
-    source: FeatureSource, layer: Layer, column: str | None, window: tuple[float, float, float, float] | None
-) -> tuple[NDArray[np.object_], NDArray[Any] | None]:
-    """Geometries as WKB, None where there is none, and the values of the column."""
-    columns = [] if column is None else [column]
-    try:
-        if layer.name is None:
-            table = pq.read_table(source.path, columns=[_geometry_name(source), *columns])
-            values = _plain_values(table.column(column)) if column else None
-            return np.array(table.column(0).to_pylist(), object), values
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore")
-            _, _, wkb, fields = pyogrio.raw.read(source.path, layer=layer.name, columns=columns, bbox=window)
-    except (DataSourceError, OSError, ValueError, pa.ArrowException) as error:
-        raise InputError(f"can't read the {source.what} {source.path}: {error}") from error
-    return wkb, fields[0] if column else None
-
-
-def _plain_values(column: pa.ChunkedArray) -> NDArray[Any]:
-    if pa.types.is_dictionary(column.type):
-        column = column.cast(column.type.value_type)
-    return np.asarray(column.to_numpy())
-
-
-def _geometry_name(source: FeatureSource) -> str:
-    return _parquet_geometry(pq.read_schema(source.path), source.path, source.what)[0]
-
-
-def _parsed(wkb: NDArray[np.object_], source: FeatureSource) -> NDArray[np.object_]:
-    try:
-        return np.asarray(shapely.from_wkb(wkb), object).reshape(-1)
-    except shapely.errors.ShapelyError as error:
-        raise InputError(f"can't read the geometries of the {source.what} {source.path}: {error}") from error
 
 
 def _missing(values: NDArray[Any]) -> NDArray[np.bool_]:
@@ -405,8 +280,3 @@ def _no_overlap(source: FeatureSource, layer: Layer) -> str:
         f"none of the {layer.features} features of the {source.what} {source.path} lies on the prediction{there}; "
         "give the polygons of that area, and see that their CRS is right"
     )
-
-
-def stamp(path: str) -> int:
-    """Changes when the file is replaced."""
-    return os.stat(path).st_mtime_ns if os.path.exists(path) else 0

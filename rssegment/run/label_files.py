@@ -16,7 +16,7 @@ from rasterio.windows import Window
 from rssegment.errors import InputError, ReadError, SceneError
 from rssegment.geodesy import is_on_earth
 from rssegment.grid import Box
-from rssegment.run.features import stamp
+from rssegment.run.vector_files import stamp
 from rssegment.scene.checks import check_blocks, check_is_raster
 from rssegment.scene.handles import (
     Dataset,
@@ -89,17 +89,6 @@ class LabelFile:
             simplefilter("ignore")
             check_is_raster(file, str(path))
             return _geobox(file)
-
-    @staticmethod
-    def readable(path: str) -> bool:
-        """Whether GDAL opens ``path`` as a raster that has pixels."""
-        try:
-            with catch_warnings():
-                simplefilter("ignore")
-                with open_dataset(path) as file:
-                    return bool(file.count > 0 or file.subdatasets)
-        except SceneError:
-            return False
 
     @property
     def shape(self) -> tuple[int, int]:

@@ -14,9 +14,10 @@ from odc.geo.geobox import GeoBox
 
 from rssegment.errors import InputError, SceneError
 from rssegment.grid import Box
-from rssegment.run.features import FeatureSource, features_on, stamp
+from rssegment.run.features import FeatureSource, features_on
 from rssegment.run.label_files import LabelFile
-from rssegment.run.references import RasterReference, ReferenceOptions, ShapeReference, is_vector
+from rssegment.run.references import RasterReference, ReferenceOptions, ShapeReference
+from rssegment.run.vector_files import is_vector, stamp
 from rssegment.scene import LabelRaster
 from rssegment.taxonomy import ClassMapping, Taxonomy
 

@@ -23,9 +23,10 @@ from rssegment.run.ground_areas import row_areas
 from rssegment.run.object_matching import ObjectOptions, match_objects
 from rssegment.run.predictions import Classes, grid_of, open_prediction
 from rssegment.run.progress import Progress
-from rssegment.run.references import ReferenceOptions, is_vector, open_reference
+from rssegment.run.references import ReferenceOptions, open_reference
 from rssegment.run.score_files import merged
 from rssegment.run.summing import on_cluster, on_threads
+from rssegment.run.vector_files import is_vector
 from rssegment.taxonomy import ClassMapping, Taxonomy
 
 if TYPE_CHECKING:
