@@ -26,6 +26,7 @@ if TYPE_CHECKING:
     from rssegment.run import Plan as Plan
     from rssegment.run import ReferenceOptions as ReferenceOptions
     from rssegment.run import Result as Result
+    from rssegment.run import calibrate as calibrate
     from rssegment.run import evaluate as evaluate
     from rssegment.run import inspect as inspect
     from rssegment.run import plan as plan
@@ -44,6 +45,7 @@ _HOMES = {
         "Plan",
         "ReferenceOptions",
         "Result",
+        "calibrate",
         "evaluate",
         "inspect",
         "plan",
@@ -70,6 +72,7 @@ __all__ = [
     "Scores",
     "Settings",
     "Taxonomy",
+    "calibrate",
     "evaluate",
     "inspect",
     "load_model",

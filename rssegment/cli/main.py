@@ -10,7 +10,14 @@ from typing import Any
 
 import typer
 
-from rssegment.cli import demo, evaluate, inspect, segment, vectorize  # noqa: F401  (their verbs join the application)
+from rssegment.cli import (  # noqa: F401  (their verbs join the application)
+    calibrate,
+    demo,
+    evaluate,
+    inspect,
+    segment,
+    vectorize,
+)
 from rssegment.cli.app import app
 from rssegment.errors import BlocksFailedError, RssegmentError
 

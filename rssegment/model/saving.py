@@ -81,12 +81,7 @@ def save_calibration(source: str | Path, calibration: Calibration, out: str | Pa
         There is no such bundle, or it is unsound.
     """
     bundle = Bundle.open(source)
-    place = bundle.path.resolve()
-    if out is None:
-        _refuse_in_place(place)
-    target = place if out is None else _free(out, overwrite=False)
-    if place in target.resolve().parents:
-        raise OutputError(f"{target} is inside the bundle {place} itself; choose another folder")
+    place, target = bundle.path.resolve(), calibration_target(bundle, out)
     with written_aside(target) as folder:
         # in place, what is not rewritten stays the same file
         shutil.copytree(
@@ -176,6 +171,17 @@ def _called(folder: Path, target: Path) -> Iterator[None]:
         yield
     except RssegmentError as error:
         raise type(error)(str(error).replace(str(folder), str(target))) from error
+
+
+def calibration_target(bundle: Bundle, out: str | Path | None) -> Path:
+    """The folder that :func:`save_calibration` would write; raises what it would, where that may not be."""
+    place = bundle.path.resolve()
+    if out is None:
+        _refuse_in_place(place)
+    target = place if out is None else _free(out, overwrite=False)
+    if place in target.resolve().parents:
+        raise OutputError(f"{target} is inside the bundle {place} itself; choose another folder")
+    return target
 
 
 def _refuse_in_place(place: Path) -> None:

@@ -9,6 +9,7 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from rssegment.run.calibration import CalibrationResult, calibrate
     from rssegment.run.facts import inspect
     from rssegment.run.pipeline import plan, segment
     from rssegment.run.planning import Plan
@@ -18,11 +19,13 @@ if TYPE_CHECKING:
     from rssegment.run.vectors import VectorResult, vectorize
 
 __all__ = [
+    "CalibrationResult",
     "Evaluation",
     "Plan",
     "ReferenceOptions",
     "Result",
     "VectorResult",
+    "calibrate",
     "compare",
     "evaluate",
     "inspect",
@@ -32,6 +35,8 @@ __all__ = [
 ]
 
 _HOME_OF = {
+    "CalibrationResult": "calibration",
+    "calibrate": "calibration",
     "Evaluation": "scoring",
     "Plan": "planning",
     "ReferenceOptions": "references",

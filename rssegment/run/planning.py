@@ -281,7 +281,20 @@ def make_plan(
     batch = settings.batch or default_batch(device, spec.batch)
     down, across = (spec.ground_resolution / metres for metres in scene.ground_resolution)
     threads = cluster.threads if cluster else 0
-    demand = Demand(spec, batch, (down, across), settings.in_flight, device == "cpu", threads)
+    rule = rule_of(settings.decide, bundle)
+    rasters = raster_kinds(
+        legend_of(bundle.taxonomy, rule), levels_of(settings, bundle.taxonomy), settings.margin
+    )
+    demand = Demand(
+        spec=spec,
+        leaves=len(bundle.taxonomy.leaves),
+        rasters=len(rasters),
+        batch=batch,
+        factor=(down, across),
+        in_flight=settings.in_flight,
+        on_cpu=device == "cpu",
+        threads=threads,
+    )
     resources = choose(settings, demand, _shape(scene.geobox), device, cluster)
     plan = Plan(
         scene=scene,
@@ -291,13 +304,13 @@ def make_plan(
         taxonomy=bundle.taxonomy,
         settings=settings,
         out=out.absolute(),
-        rule=rule_of(settings.decide, bundle),
+        rule=rule,
         batch=batch,
         device=device,
         resources=resources,
         notes=(*scene.warnings, *fit.notes),
     )
-    _ = plan.lattice, plan.blocks, plan.rasters  # what they refuse is refused here, not in every block
+    _ = plan.lattice, plan.blocks  # what they refuse is refused here, not in every block
     check_polygons(plan.geobox, plan.legend, settings)
     return plan
 

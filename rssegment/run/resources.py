@@ -19,6 +19,8 @@ PROCESS_BYTES = 900 << 20
 ACTIVATION_BYTES = 1024
 # Per pixel of a core: label, confidence, region number and their copies while they are traced and encoded.
 CORE_BYTES = 24
+# And of each further raster, with its encoded copy.
+RASTER_BYTES = 3
 # Forward passes run on threads of one process; beyond this many they begin to wait for the interpreter's lock.
 CORES_PER_WORKER = 4
 # Below this many pixels, starting processes takes longer than it saves.
@@ -46,12 +48,15 @@ class Cluster:
 
 @dataclass(frozen=True)
 class Demand:
-    """What decides the memory of a block: the model, the batch, and the size of a model pixel in output pixels.
+    """What decides the memory of a block: the model and its ``leaves``, the batch, the size of a model pixel in output
+    pixels, and how many ``rasters`` there will be.
 
     ``threads`` is the number of forward passes that a worker runs side by side, 0 for its share of this machine.
     """
 
     spec: ModelSpec
+    leaves: int
+    rasters: int
     batch: int
     factor: tuple[float, float]
     in_flight: int
@@ -60,14 +65,14 @@ class Demand:
 
     def bytes_for(self, block: int, workers: int) -> int:
         """Peak bytes of one of ``workers`` processes, with ``in_flight`` blocks of ``block`` px."""
-        patch, bands, classes = self.spec.patch, len(self.spec.bands), len(self.spec.leaf_codes)
+        patch, bands, classes = self.spec.patch, len(self.spec.bands), self.leaves
         width = math.ceil(block / self.factor[1]) + 2 * patch
         strip = patch * width * 4 * (2 * bands + 2 * classes)
         # resampled strips are in output pixels, one lattice row of model pixels at a time
         resampled = (
             math.ceil(patch * self.factor[0]) * block * 4 * classes if self.factor != (1.0, 1.0) else 0
         )
-        one = strip + resampled + block * block * CORE_BYTES
+        one = strip + resampled + block * block * (CORE_BYTES + RASTER_BYTES * max(0, self.rasters - 2))
         passes = (self.threads or forward_share(workers)) if self.on_cpu else 1
         # each pass's activations, and the input batches that wait for it
         forward = passes * self.batch * patch * patch * (ACTIVATION_BYTES + 8 * bands * self.in_flight)
