@@ -127,10 +127,6 @@ class ModelSpec(Facts):
         return tuple(dict.fromkeys(code for code in self.channels if code is not None))
 
     @property
-    def leaf_codes(self) -> tuple[int, ...]:
-        return self.codes
-
-    @property
     def means(self) -> np.ndarray[tuple[int], np.dtype[np.float32]]:
         """Band means (C,), which stand in for invalid pixels."""
         return np.array([band.mean for band in self.bands], np.float32)

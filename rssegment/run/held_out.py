@@ -135,11 +135,17 @@ class Sweep:
 def log_loss(
     probabilities: NDArray[np.float32], truth: NDArray[np.uint16], taxonomy: Taxonomy
 ) -> NDArray[np.float64]:
-    """(K,) sums over pixels of -log P(true node), from leaf probabilities (K, L, h, w) and codes (h, w), 0 none."""
+    """(K,) sums over pixels of -log P(true node), from leaf probabilities (K, L, h, w) and codes (h, w), 0 none.
+
+    Raises
+    ------
+    TaxonomyError
+        A code is no class's.
+    """
     total = np.zeros(len(probabilities))
-    row = {int(code): k for k, code in enumerate(taxonomy.arrays.codes)}
     for code in np.unique(truth[truth > 0]).tolist():
-        leaves, at = taxonomy.membership[row[code]], truth == code
+        row = taxonomy.nodes.index(taxonomy.node(code))
+        leaves, at = taxonomy.membership[row], truth == code
         shares = probabilities[:, leaves][..., at].sum(1, dtype=np.float64)
         total -= np.log(np.maximum(shares, LEAST)).sum(1)
     return total
