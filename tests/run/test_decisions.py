@@ -135,7 +135,7 @@ def test_a_rule_survives_a_file_of_settings(tmp_path: Path) -> None:
 
 
 def test_raster_of_a_level_that_is_not_there(scene: Path, bundle: Path, tmp_path: Path) -> None:
-    with pytest.raises(SettingsError, match="raster of level 4.*levels 1 to 3"):
+    with pytest.raises(SettingsError, match=r"raster of level 4.*levels 1 to 3"):
         rs.segment(scene, bundle, tmp_path, settings=settings(level_rasters=[4]))
 
 
