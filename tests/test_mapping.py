@@ -144,3 +144,8 @@ def test_a_target_beside_the_file(tmp_path: Path) -> None:
 def test_files_that_are_no_mapping(text: str, words: str) -> None:
     with pytest.raises(TaxonomyError, match=words):
         ClassMapping.loads(text)
+
+
+def test_as_truth_what_is_undecided_is_no_label() -> None:
+    found = mapping("1: building; 2: undecided", "others: undecided\n").of_truth()
+    assert found.apply(np.array([1, 2, 3], np.uint8)).tolist() == [1, 0, 0]

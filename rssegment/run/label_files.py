@@ -135,8 +135,7 @@ class LabelFile:
         if _stamp(self.path) != self.stamp:
             raise ReadError(f"the {self.what} {self.path} changed since it was opened; start again")
         try:
-            with gdal(self.path), catch_warnings(), complaints():
-                simplefilter("ignore")
+            with gdal(self.path), complaints():
                 file = handle(self.path, None, self.stamp)
                 values: NDArray[np.integer[Any]] = file.read(1, window=window)
                 masked = np.zeros(box.shape, np.bool_)

@@ -124,7 +124,7 @@ def open_reference(
         It can't be read, doesn't lie on the grid, has no class for its features, or options don't fit its kind.
     """
     chosen = options or ReferenceOptions()
-    mapping = None if mapping is None else mapping.onto(taxonomy)
+    mapping = None if mapping is None else mapping.onto(taxonomy).of_truth()
     if is_vector(str(path)):
         found: RasterReference | ShapeReference = _shapes(str(path), geobox, taxonomy, chosen, mapping)
     else:

@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 from odc.geo.geobox import GeoBox
+from rasterio.errors import NotGeoreferencedWarning
 
 from rssegment.config import Length, parse_length
 from rssegment.errors import InputError, SettingsError
@@ -254,7 +255,9 @@ def _results(
     cores = (each.core for each in blocks)
     if client is None:
         side = blocks.block + 2 * comparison.margin
-        yield on_threads(comparison.count, cores, side**2 * _PIXEL_BYTES)
+        with warnings.catch_warnings():  # here and not in the threads, which would undo each other's filters
+            warnings.simplefilter("ignore", NotGeoreferencedWarning)
+            yield on_threads(comparison.count, cores, side**2 * _PIXEL_BYTES)
     elif isinstance(client, str):
         from rssegment.run.cluster import connect
 

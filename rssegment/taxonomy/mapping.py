@@ -115,6 +115,15 @@ class ClassMapping:
         others = None if self.others is None else moved(self.others)
         return replace(self, target=taxonomy, classes=classes, others=others)
 
+    def of_truth(self) -> ClassMapping:
+        """The same mapping for labels that are taken as true: what is undecided there is no label."""
+
+        def known(code: int) -> int:
+            return 0 if code and self._leaves_open(code) else code
+
+        classes = tuple((value, known(code)) for value, code in self.classes)
+        return replace(self, classes=classes, others=None if self.others is None else known(self.others))
+
     def lookup(self) -> NDArray[np.uint16]:
         """(65536,): the code of each value of a label raster; 0 for what is left out and what :meth:`unknown` marks."""
         table = np.full(CODE_LIMIT + 1, self.others or 0, np.uint16)
