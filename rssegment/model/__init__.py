@@ -5,7 +5,9 @@ from rssegment.model.bundle import Bundle, Specialist, bundled_names, load_model
 from rssegment.model.calibration import Calibration
 from rssegment.model.cascade import Cascade, subtree
 from rssegment.model.fit import Fit, SceneFacts, check_scene, match_bands
+from rssegment.model.hierarchy import Hierarchical, head_codes, node_log_probabilities
 from rssegment.model.inference import LeafModel, Model
+from rssegment.model.losses import HierarchicalLoss
 from rssegment.model.saving import save_bundle, save_calibration, save_cascade
 from rssegment.model.spec import BandSpec, ModelSpec
 
@@ -15,6 +17,8 @@ __all__ = [
     "Calibration",
     "Cascade",
     "Fit",
+    "Hierarchical",
+    "HierarchicalLoss",
     "LeafModel",
     "Model",
     "ModelSpec",
@@ -25,8 +29,10 @@ __all__ = [
     "check_scene",
     "create_architecture",
     "create_model",
+    "head_codes",
     "load_model",
     "match_bands",
+    "node_log_probabilities",
     "save_bundle",
     "save_calibration",
     "save_cascade",
