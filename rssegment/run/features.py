@@ -15,9 +15,9 @@ from odc.geo.geobox import GeoBox
 from pyproj import CRS, Transformer
 from pyproj.exceptions import ProjError
 
-from rssegment.errors import InputError, TaxonomyError
+from rssegment.errors import InputError, ReadError, TaxonomyError
 from rssegment.grid import ground_resolution
-from rssegment.run.vector_files import Bounds, Layer, describe, read_layer
+from rssegment.run.vector_files import Bounds, Layer, describe, read_layer, stamp
 from rssegment.taxonomy import ClassMapping, Taxonomy
 from rssegment.taxonomy.mapping import unknown_values
 from rssegment.vector.rasterize import PixelShapes
@@ -80,6 +80,8 @@ def features_on(source: FeatureSource) -> GridFeatures:
     ------
     InputError
         The file can't be read or placed, has no such column, classes that are unknown, or nothing on the grid.
+    ReadError
+        It was replaced since the source was made.
     """
     with _lock:
         return _features(source)
@@ -90,6 +92,8 @@ _lock = threading.Lock()
 
 @lru_cache(maxsize=4)
 def _features(source: FeatureSource) -> GridFeatures:
+    if stamp(source.path) != source.stamp:
+        raise ReadError(f"the {source.what} {source.path} changed since it was opened; start again")
     layer = describe(source.path, source.layer, source.what)
     column = _column(source, layer)
     crs = _placing(source, layer)

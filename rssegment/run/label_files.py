@@ -28,6 +28,7 @@ from rssegment.scene.handles import (
     open_dataset,
     reason,
 )
+from rssegment.scene.legend import legend_of
 from rssegment.taxonomy import ClassMapping
 
 __all__ = ["LabelFile"]
@@ -38,7 +39,7 @@ _LIMIT = 65535
 @dataclass(frozen=True)
 class LabelFile:
     """A label raster. ``nodata``: the value that means no data; ``masked``: a mask tells of it too; ``what``: its part
-    in a comparison, for messages.
+    in a comparison, for messages; ``names`` of values, where the file has them.
     """
 
     path: str
@@ -48,6 +49,7 @@ class LabelFile:
     masked: bool
     stamp: int
     remarks: tuple[str, ...] = ()
+    names: tuple[tuple[int, str], ...] = ()
 
     @classmethod
     def open(cls, path: str | Path, what: str) -> Self:
@@ -74,7 +76,10 @@ class LabelFile:
             check_blocks(file, name)
             geobox = _geobox(file)
             masked = any(flag.name in {"per_dataset", "alpha"} for flag in file.mask_flag_enums[0])
-            return cls(name, what, geobox, _nodata(file), masked, _stamp(name), _remarks(file, name, what))
+            names = tuple(sorted(legend_of(file, name).names.items()))
+            return cls(
+                name, what, geobox, _nodata(file), masked, _stamp(name), _remarks(file, name, what), names
+            )
 
     @staticmethod
     def grid(path: str | Path) -> GeoBox:
@@ -109,6 +114,7 @@ class LabelFile:
         """
         values, masked = self._read(box)
         missing = masked
+        mapping = None if mapping is None else mapping.named(dict(self.names))
         if self.nodata is not None and (mapping is None or self.nodata not in mapping.named_values):
             missing = missing | (values == self.nodata)
         if missing.any():

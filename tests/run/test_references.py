@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import os
 import pickle
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -20,7 +22,7 @@ from pyproj import Transformer
 from rasterio.features import rasterize
 from rasterio.warp import Resampling, reproject
 
-from rssegment.errors import InputError, TaxonomyError
+from rssegment.errors import InputError, ReadError, TaxonomyError
 from rssegment.grid import BlockGrid, Box
 from rssegment.run.features import features_on
 from rssegment.run.references import Reference, ReferenceOptions, open_reference
@@ -419,6 +421,30 @@ def test_a_raster_through_a_mapping(tmp_path: Path) -> None:
     strict = open_reference(path, grid, FLAIR, ClassMapping.loads(text.replace("others: null\n", "")))
     with pytest.raises(InputError, match=r"r.tif has values .* doesn't list: 7 \(1 px\)"):
         strict.read(Box(0, 0, 1, 4))
+
+
+def test_a_raster_whose_values_have_names(tmp_path: Path) -> None:
+    """The mapping of a data set is by name; a raster of it says by categories what its values are."""
+    path = write(tmp_path / "r.tif", np.array([[1, 2, 3, 4, 5, 6]], np.uint8), driver="GTiff")
+    names = ["", "building", "land", "road", "vegetation", "water", "unlabelled"]
+    (tmp_path / "r.tif.aux.xml").write_text(
+        "<PAMDataset><PAMRasterBand band='1'><CategoryNames>"
+        + "".join(f"<Category>{name}</Category>" for name in names)
+        + "</CategoryNames></PAMRasterBand></PAMDataset>"
+    )
+    grid = GeoBox((1, 6), UTM, "EPSG:32631")
+    found = open_reference(path, grid, FLAIR, ClassMapping.load("dubai_to_flair"))
+    assert found.read(Box(0, 0, 1, 6)).tolist() == [[1, 4, 110, 120, 160, 0]]
+
+
+def test_polygons_that_change_meanwhile(tmp_path: Path) -> None:
+    path = on_map([shapely.box(0, 0, 5, 5)], {"code": [1]}, tmp_path / "r.geojson", "EPSG:4326")
+    reference = open_reference(path, GRID, DEMO)
+    assert reference.read(WHOLE)[2, 2] == 1
+    stale = replace(reference.source, layer=None, column="code")  # type: ignore[union-attr, type-var]
+    os.utime(path, ns=(1, 1))
+    with pytest.raises(ReadError, match=r"reference .*r.geojson changed since"):
+        features_on(stale)
 
 
 def test_rasters_that_can_be_read_as_polygons_too(tmp_path: Path) -> None:
