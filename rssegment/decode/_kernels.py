@@ -166,11 +166,15 @@ def _walk(
         if not here:
             continue
         _best_of(children, first[row], first[row + 1], nodes, lowest, best, second, winner)
-        for p in range(at.size):
-            goes = (at[p] == row) & (best[p] >= tau)
-            at[p] = winner[p] if goes else at[p]
-            margin[p] = best[p] - second[p] if goes else margin[p]
-            confidence[p] = best[p] if goes else confidence[p]
+        for p in range(
+            at.size
+        ):  # everything is read before it is chosen from: only so it becomes vector code
+            place, child, first_place, lead = at[p], winner[p], best[p], best[p] - second[p]
+            stays, margin_before = confidence[p], margin[p]
+            goes = (place == row) & (first_place >= tau)
+            at[p] = child if goes else place
+            margin[p] = lead if goes else margin_before
+            confidence[p] = first_place if goes else stays
 
 
 @inlined

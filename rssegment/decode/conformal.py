@@ -44,8 +44,8 @@ def scores(
     """How sure each pixel's first mistake on the way down the tree is, (H, W) float32; NaN where ``truth`` is 0.
 
     ``probabilities`` (L, H, W) are those of leaves, ``truth`` (H, W) holds codes of nodes at any level. On the path
-    that ever goes to the most probable child, the score is P of the first node that neither holds the true node nor lies in
-    it; 0 if there is none. Law: ``decide(..., Backoff(tau))`` for tau > 0 is right exactly where tau > score.
+    that ever goes to the most probable child, the score is P of the first node that neither holds the true node nor
+    lies in it; 0 if there is none. Law: ``decide(..., Backoff(tau))`` for tau > 0 is right exactly where tau > score.
 
     Raises
     ------
@@ -59,24 +59,20 @@ def scores(
     check_channels(probabilities, taxonomy)
     rows = _rows(truth, probabilities.shape[1:], taxonomy)
     tree, above = Tree.of(taxonomy), taxonomy.arrays.ancestry.copy()
-    found = np.empty(rows.shape, np.float32)
-    step = max(1, _PIXELS // max(1, rows.shape[1]))
-    for row in range(0, len(rows), step):
-        part = slice(row, row + step)
-        nodes = marginals(np.asarray(probabilities[:, part], np.float32), taxonomy)
-        labelled = rows[part] >= 0
-        if missing := int(np.count_nonzero(np.isnan(nodes).any(axis=0) & labelled)):
+    found, width, size = np.empty(rows.shape, np.float32), rows.shape[1], len(taxonomy.nodes)
+    step = max(1, _PIXELS // max(1, width))
+    memory = np.empty(size * step * width, np.float32)
+    for row in range(0, len(rows) if width else 0, step):
+        truths = rows[row : row + step]
+        out = memory[: size * truths.size].reshape(size, *truths.shape)
+        nodes = marginals(np.asarray(probabilities[:, row : row + step], np.float32), taxonomy, out)
+        broken = np.isnan(nodes[tree.parents == size]).any(axis=0)  # a NaN reaches its top class
+        if missing := int(np.count_nonzero(broken & (truths >= 0))):
             raise ModelError(
                 f"the model gave NaN for {missing} labelled pixels; nothing can be measured there"
             )
-        first_misses(
-            nodes.reshape(len(nodes), -1),
-            tree.first,
-            tree.children,
-            above,
-            rows[part].ravel(),
-            found[part].ravel(),
-        )
+        scores_there = found[row : row + step].reshape(-1)
+        first_misses(nodes.reshape(size, -1), tree.first, tree.children, above, truths.ravel(), scores_there)
     return found
 
 

@@ -85,9 +85,11 @@ def works(tree: Taxonomy, probabilities: Floats) -> dict[str, Callable[[], objec
         "cost, own matrix": Cost(matrix),
     }
     confidence, valid = probabilities[0].copy(), np.ones(probabilities.shape[1:], bool)
+    out = np.empty((len(tree.nodes), *valid.shape), np.float32)
     truth = np.full(valid.shape, tree.leaves[0].code, np.uint16)
     return {name: partial(decide, probabilities, tree, rule) for name, rule in rules.items()} | {
-        "sums of all nodes": partial(marginals, probabilities, tree),
+        "sums of all nodes": partial(marginals, probabilities, tree, out),
+        "sums, to new memory": partial(marginals, probabilities, tree),
         "back-off 0.7, all levels": partial(decide, probabilities, tree, Backoff(0.7), None, levels),
         "scores of calibration": partial(scores, probabilities, tree, truth),
         "one raster to bytes": partial(quantize_confidence, confidence, valid),

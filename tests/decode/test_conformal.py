@@ -76,7 +76,8 @@ def test_scores_do_not_depend_on_cuts(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("rssegment.decode.conformal._PIXELS", 40)
     np.testing.assert_array_equal(scores(probabilities, tree, truth), whole)
     np.testing.assert_array_equal(scores(probabilities[:, 3:, 5:], tree, truth[3:, 5:]), whole[3:, 5:])
-    assert scores(probabilities[:, :0], tree, truth[:0]).shape == (0, 17)
+    for part in (np.s_[:0], np.s_[:, :0]):
+        assert scores(probabilities[:, *np.index_exp[part]], tree, truth[part]).shape == truth[part].shape
 
 
 def test_scores_of_what_does_not_fit() -> None:

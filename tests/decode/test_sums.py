@@ -138,6 +138,19 @@ def test_torch_gives_the_same_bits_as_numpy(tree: Taxonomy, seed: int) -> None:
     np.testing.assert_array_equal(result.numpy(), marginals(probabilities, tree))
 
 
+def test_sums_go_where_they_are_told() -> None:
+    tree = grown(9, 3)
+    probabilities = softmax(tree, (4, 5))
+    out = np.full((len(tree.nodes), 4, 5), np.nan, np.float32)
+    assert np.shares_memory(marginals(probabilities, tree, out), out)
+    np.testing.assert_array_equal(out, marginals(probabilities, tree))
+    for wrong in (out[1:], out[:, :2], out.astype(np.float64), np.asfortranarray(out), out.reshape(-1, 20)):
+        with pytest.raises(ModelError, match=r"out is float.*; expected float32"):
+            marginals(probabilities, tree, wrong)
+    with pytest.raises(ModelError, match="and probabilities of float32"):
+        marginals(torch.from_numpy(probabilities), tree, out)
+
+
 @given(scored())
 def test_other_floats_keep_their_kind(drawn: Scored) -> None:
     tree, probabilities = drawn
