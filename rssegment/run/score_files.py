@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 from collections.abc import Iterator, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from rssegment.errors import InputError, OutputError
 from rssegment.evaluation import Evidence, Scores
@@ -60,7 +60,7 @@ def write_scores(evaluation: Evaluation, out: str | Path, *, overwrite: bool = F
     with storage_errors(folder):
         folder.mkdir(parents=True, exist_ok=True)
     scores = evaluation.scores
-    facts = {name: value for name, value in evaluation.facts.items() if value}
+    facts = {name: _in_row(value) for name, value in evaluation.facts.items() if value}
     if evaluation.remarks:
         facts["Remarks"] = list(evaluation.remarks)
     paths = {name: folder / name for name in (SCORES, EVIDENCE, PAGE)}
@@ -92,6 +92,12 @@ def merged(sources: Sequence[str | Path]) -> Scores:
         if path.name == SCORES:
             raise InputError(f"{path} holds scores, which can't be merged; name {EVIDENCE} beside it")
     return Scores.merge([Scores(Evidence.load(path)) for path in files])
+
+
+def _in_row(value: Any) -> Any:
+    """Numbers in one line; text of its own stays a list."""
+    numbers = isinstance(value, list) and all(isinstance(each, int) for each in value)
+    return ", ".join(map(str, value)) if numbers else value
 
 
 def _pictures(scores: Scores) -> Iterator[tuple[str, Figure]]:

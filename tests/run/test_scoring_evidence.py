@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import pickle
 import warnings
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -26,7 +27,7 @@ from rssegment.evaluation import BackoffCounts, Coherence, Confusion, Evidence, 
 from rssegment.evaluation.boundaries import BoundaryCounts
 from rssegment.evaluation.lookup import LabelPairs
 from rssegment.grid import Box
-from rssegment.run import evaluate
+from rssegment.run import evaluate, scoring
 from rssegment.run.ground_areas import row_areas
 from rssegment.run.references import ReferenceOptions
 from rssegment.run.score_files import write_scores
@@ -182,6 +183,14 @@ def test_what_a_block_meets_on_a_cluster_is_told_in_its_own_words(
         evaluate(world.folder, write(tmp_path / "r.tif", strange), block=64, client=client)
     with pytest.raises((RunError, SettingsError), match=r"no Dask scheduler answers"):
         evaluate(world.folder, world.reference, client="tcp://127.0.0.1:1")
+
+
+def test_what_is_sent_to_another_process_counts_the_same(world: World) -> None:
+    comparison, _ = scoring._comparison(world.folder, world.reference, EvaluationOptions(tolerance="3.5px"))
+    sent = pickle.loads(pickle.dumps(comparison))
+    box = Box(20, 30, 64, 64)
+    assert sent.count(box) == comparison.count(box)
+    assert len(pickle.dumps(comparison)) < 100_000
 
 
 # Tolerance, ground
