@@ -94,10 +94,10 @@ def _trace(
     _follow(each(task, traces.tree.level(0)), traces, progress, stage)
 
 
-def _follow(done: Iterator[Node], traces: Traces, progress: Progress | None, stage: str) -> None:
+def _follow(done: Iterator[tuple[Node, None]], traces: Traces, progress: Progress | None, stage: str) -> None:
     """Waits for all nodes and tells of the blocks among them."""
     total, count, pixels = len(traces.tree.grid), 0, 0
-    for node in done:
+    for node, _ in done:
         if node[0] == 0:
             count, pixels = count + 1, pixels + traces.tree.box(node).size
             if progress:

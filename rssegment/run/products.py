@@ -6,7 +6,7 @@ import json
 import math
 import time
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager, nullcontext
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from importlib.metadata import version
@@ -23,7 +23,7 @@ from rssegment.run.planning import Plan
 from rssegment.run.polygons import ClassMap, make_polygons
 from rssegment.run.progress import Progress
 from rssegment.run.regions import pixel_size
-from rssegment.run.side_by_side import on_cluster, threads
+from rssegment.run.side_by_side import workers
 from rssegment.run.store import RESUME, BlockResult, PartBlocks, Store, read_json
 from rssegment.write.atomic import hinted, staged, write_bytes
 from rssegment.write.geojson import write_geojson
@@ -166,11 +166,7 @@ def _write_polygons(products: Products, progress: Progress | None) -> dict[str, 
         PartBlocks(Store.of(plan), plan.blocks, frozenset(lost)), plan.blocks, plan.geobox, plan.legend
     )
     paths: dict[str, Path] = {name: plan.products[name] for name in plan.settings.formats}
-    with (
-        threads(plan.resources.block**2)
-        if products.client is None
-        else nullcontext(on_cluster(products.client)) as each
-    ):
+    with workers(products.client, "polygons", plan.resources.block**2) as each:
         return make_polygons(job, plan.settings, plan.parts, paths, each, progress=progress, traced=True)
 
 

@@ -5,7 +5,6 @@ from __future__ import annotations
 import time
 import warnings
 from collections.abc import Collection, Iterator, Sequence
-from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -26,7 +25,7 @@ from rssegment.run.predictions import Classes, grid_of, open_prediction
 from rssegment.run.progress import Progress
 from rssegment.run.references import ReferenceOptions, open_reference
 from rssegment.run.score_files import merged
-from rssegment.run.summing import on_cluster, on_threads
+from rssegment.run.side_by_side import workers
 from rssegment.run.vector_files import is_vector
 from rssegment.taxonomy import ClassMapping, Taxonomy
 
@@ -234,37 +233,21 @@ def _counted(
     comparison: Comparison, block: int, client: Client | str | None, progress: Progress | None
 ) -> Counted:
     blocks = BlockGrid(comparison.prediction.shape, block)
-    total = Counted(Evidence.empty(comparison.taxonomy), 0)
-    done = 0
-    with _results(comparison, blocks, client) as results:
-        if progress:
-            progress("evaluate", 0, len(blocks), 0)
-        for count, (part, counted) in enumerate(zip(blocks, results, strict=True), start=1):
+    total, pixels = Counted(Evidence.empty(comparison.taxonomy), 0), 0
+    if progress:
+        progress("evaluate", 0, len(blocks), 0)
+    with (
+        warnings.catch_warnings(),  # here and not in the threads, which would undo each other's filters
+        workers(client, "scores", (block + 2 * comparison.margin) ** 2, _PIXEL_BYTES) as each,
+    ):
+        warnings.simplefilter("ignore", NotGeoreferencedWarning)
+        counts = each(comparison.count, (part.core for part in blocks))
+        for done, (core, counted) in enumerate(counts, start=1):
             total += counted
-            done += part.core.size
+            pixels += core.size
             if progress:
-                progress("evaluate", count, len(blocks), done)
+                progress("evaluate", done, len(blocks), pixels)
     return total
-
-
-@contextmanager
-def _results(
-    comparison: Comparison, blocks: BlockGrid, client: Client | str | None
-) -> Iterator[Iterator[Counted]]:
-    """Counts of the blocks in their order, from threads of this process or from a cluster."""
-    cores = (each.core for each in blocks)
-    if client is None:
-        side = blocks.block + 2 * comparison.margin
-        with warnings.catch_warnings():  # here and not in the threads, which would undo each other's filters
-            warnings.simplefilter("ignore", NotGeoreferencedWarning)
-            yield on_threads(comparison.count, cores, side**2 * _PIXEL_BYTES)
-    elif isinstance(client, str):
-        from rssegment.run.cluster import connect
-
-        with connect(client) as connected:
-            yield on_cluster(connected, comparison.count, cores)
-    else:
-        yield on_cluster(client, comparison.count, cores)
 
 
 def _options(options: ReferenceOptions | None, choices: dict[str, Any]) -> ReferenceOptions:

@@ -1,4 +1,4 @@
-"""The same task for many nodes of a tree, side by side: on threads of this process, or on a Dask cluster."""
+"""The same task for many items, side by side: on threads of this process, or on a Dask cluster."""
 
 from __future__ import annotations
 
@@ -6,41 +6,72 @@ import time
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import CancelledError, ThreadPoolExecutor
-from contextlib import contextmanager, suppress
-from typing import TYPE_CHECKING, Any
+from contextlib import contextmanager, nullcontext, suppress
+from typing import TYPE_CHECKING, Any, Protocol, TypeVar
 from uuid import uuid4
 
 import psutil
 
 from rssegment.errors import RssegmentError, RunError
 from rssegment.run.cores import cores
-from rssegment.vector.tree import Node
 
 if TYPE_CHECKING:
     from distributed import Client
 
-__all__ = ["Each", "on_cluster", "threads"]
+__all__ = ["Each", "on_cluster", "threads", "workers"]
 
 POLL, PATIENCE = 5.0, 60.0  # s: between looks at the workers, and to go on without any
 PIXEL_BYTES = 64  # of a block while it is traced, cleaned or simplified; rough noise takes twice as much
 
-Task = Callable[[Node], None]
-Each = Callable[[Task, Iterable[Node]], Iterator[Node]]
-"""Calls a task for every node, side by side; gives the nodes as they are done, and raises what a task raised."""
+Item = TypeVar("Item")
+Value = TypeVar("Value")
+
+
+class Each(Protocol):
+    """Calls a task for every item, side by side, and gives what each came to, in the items' order.
+
+    Raises what a task raised.
+    """
+
+    def __call__(
+        self, task: Callable[[Item], Value], items: Iterable[Item]
+    ) -> Iterator[tuple[Item, Value]]: ...
 
 
 @contextmanager
-def threads(pixels: int) -> Iterator[Each]:
-    """Threads of this process, for blocks of ``pixels``: the kernels release the interpreter's lock."""
-    workers = max(1, min(cores(), int(psutil.virtual_memory().available // (2 * pixels * PIXEL_BYTES))))
-    with ThreadPoolExecutor(workers, thread_name_prefix="polygons") as pool:
-        yield lambda task, nodes: _bounded(lambda node: pool.submit(task, node), nodes, 2 * workers)
+def workers(
+    client: Client | str | None, work: str, pixels: int, pixel_bytes: int = PIXEL_BYTES
+) -> Iterator[Each]:
+    """Threads of this process, or the workers of a cluster, where a ``client`` or a scheduler's address names one.
+
+    ``work`` is what they do, for messages; a task is about ``pixels``, and needs ``pixel_bytes`` for each.
+    """
+    if client is None:
+        with threads(pixels, pixel_bytes) as each:
+            yield each
+        return
+    from rssegment.run.cluster import connect
+
+    with connect(client) if isinstance(client, str) else nullcontext(client) as connected:
+        yield on_cluster(connected, work)
 
 
-def on_cluster(client: Client) -> Each:
-    """Workers of a Dask cluster that see the same files: a task is sent to each once, then only nodes travel.
+@contextmanager
+def threads(pixels: int, pixel_bytes: int = PIXEL_BYTES) -> Iterator[Each]:
+    """Threads of this process, for tasks of ``pixels`` each: the kernels release the interpreter's lock."""
+    count = max(1, min(cores(), int(psutil.virtual_memory().available // (2 * pixels * pixel_bytes))))
+    with ThreadPoolExecutor(count, thread_name_prefix="side-by-side") as pool:
 
-    What becomes of lost workers and schedulers is told as RunError.
+        def each(task: Callable[[Item], Value], items: Iterable[Item]) -> Iterator[tuple[Item, Value]]:
+            return _bounded(lambda item: pool.submit(task, item), items, 2 * count)
+
+        yield each
+
+
+def on_cluster(client: Client, work: str) -> Each:
+    """Workers of a Dask cluster that see the same files: a task is sent to each once, then only items travel.
+
+    What becomes of lost workers and schedulers is told as RunError, naming the ``work``.
 
     Raises
     ------
@@ -51,16 +82,16 @@ def on_cluster(client: Client) -> Each:
 
     size = measure(client)
 
-    def each(task: Task, nodes: Iterable[Node]) -> Iterator[Node]:
+    def each(task: Callable[[Item], Value], items: Iterable[Item]) -> Iterator[tuple[Item, Value]]:
         run = uuid4().hex[:8]
         try:
-            sent = client.submit(_given, task, key=f"polygons-task-{run}", pure=False)
+            sent = client.submit(_given, task, key=f"{work}-task-{run}", pure=False)
 
-            def submit(node: Node) -> Any:
-                return client.submit(_call, sent, node, key=f"polygons-{run}-{node}", pure=False)
+            def submit(item: Item) -> Any:
+                return client.submit(_call, sent, item, key=f"{work}-{run}-{item}", pure=False)
 
             yield from _bounded(
-                submit, nodes, 2 * size.workers * size.threads, lambda each: _patient(client, each)
+                submit, items, 2 * size.workers * size.threads, lambda each: _patient(client, each)
             )
         except Exception as error:
             if isinstance(error, RssegmentError) or (
@@ -68,7 +99,7 @@ def on_cluster(client: Client) -> Each:
             ):
                 raise
             raise RunError(
-                f"the Dask cluster lost the work on polygons ({type(error).__name__}: {error}); see to its workers and "
+                f"the Dask cluster lost the work on {work} ({type(error).__name__}: {error}); see to its workers and "
                 "scheduler, then run again"
             ) from error
 
@@ -82,13 +113,13 @@ def _lost() -> tuple[type[BaseException], ...]:
     return KilledWorker, NoValidWorkerError, CancelledError, TimeoutError, OSError
 
 
-def _given(task: Task) -> Task:
+def _given(task: Callable[[Item], Value]) -> Callable[[Item], Value]:
     """The task itself, as a result that Dask keeps on its workers, and makes again where it was lost."""
     return task
 
 
-def _call(task: Task, node: Node) -> None:
-    task(node)
+def _call(task: Callable[[Item], Value], item: Item) -> Value:
+    return task(item)
 
 
 def _patient(client: Client, future: Any) -> object:
@@ -107,16 +138,16 @@ def _patient(client: Client, future: Any) -> object:
 
 
 def _bounded(
-    submit: Callable[[Node], Any],
-    nodes: Iterable[Node],
+    submit: Callable[[Item], Any],
+    items: Iterable[Item],
     at_once: int,
-    wait: Callable[[Any], object] = lambda future: future.result(),
-) -> Iterator[Node]:
-    """Nodes in their order, once they are done, with ``at_once`` submitted at any time."""
-    waiting: deque[tuple[Node, Any]] = deque()
+    wait: Callable[[Any], Any] = lambda future: future.result(),
+) -> Iterator[tuple[Item, Any]]:
+    """Items in their order with what they came to, once they are done, with ``at_once`` submitted at any time."""
+    waiting: deque[tuple[Item, Any]] = deque()
     try:
-        for node in nodes:
-            waiting.append((node, submit(node)))
+        for item in items:
+            waiting.append((item, submit(item)))
             if len(waiting) >= at_once:
                 yield _done(waiting, wait)
         while waiting:
@@ -127,8 +158,8 @@ def _bounded(
                 future.cancel()
 
 
-def _done(waiting: deque[tuple[Node, Any]], wait: Callable[[Any], object]) -> Node:
-    node, future = waiting[0]
-    wait(future)
+def _done(waiting: deque[tuple[Item, Any]], wait: Callable[[Any], Any]) -> tuple[Item, Any]:
+    item, future = waiting[0]
+    value = wait(future)
     waiting.popleft()
-    return node
+    return item, value

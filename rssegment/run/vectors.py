@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 import time
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager, nullcontext, suppress
+from contextlib import suppress
 from dataclasses import asdict, dataclass, replace
 from functools import cached_property
 from pathlib import Path
@@ -25,7 +25,7 @@ from rssegment.run.first_time import compile_first
 from rssegment.run.polygon_plan import check_polygons
 from rssegment.run.polygons import ClassMap, make_polygons
 from rssegment.run.progress import Progress
-from rssegment.run.side_by_side import Each, on_cluster, threads
+from rssegment.run.side_by_side import workers
 from rssegment.run.traces import LabelBlock
 from rssegment.scene import LabelRaster
 from rssegment.taxonomy import Node, Taxonomy
@@ -187,7 +187,7 @@ def vectorize(
     compile_first(progress)
     first = next(iter(paths.values()))
     # the folder goes last, when no thread writes there any more
-    with scratch(first) as folder, _workers(client, block**2) as each:
+    with scratch(first) as folder, workers(client, "polygons", block**2) as each:
         counts = make_polygons(job, chosen, folder, paths, each, progress=progress)
     remarks = (*raster.remarks, *_assumed(raster, counts))
     return VectorResult(paths, counts, round(time.perf_counter() - start, 3), remarks)
@@ -203,19 +203,6 @@ def _assumed(raster: LabelRaster, counts: dict[str, Any]) -> Iterator[str]:
             f"{lost} pixels of value 0 were taken for no data, as nothing says what no data is; if 0 is a class, name "
             "another value by --nodata"
         )
-
-
-@contextmanager
-def _workers(client: Client | str | None, pixels: int) -> Iterator[Each]:
-    """Threads of this process, or the workers of a cluster."""
-    if client is None:
-        with threads(pixels) as each:
-            yield each
-        return
-    from rssegment.run.cluster import connect
-
-    with connect(client) if isinstance(client, str) else nullcontext(client) as connected:
-        yield on_cluster(connected)
 
 
 def _options(

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import difflib
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
@@ -15,7 +14,8 @@ from numpy.typing import NDArray
 
 from rssegment.errors import InputError, TaxonomyError
 from rssegment.taxonomy.mapping_form import Reader, Value
-from rssegment.taxonomy.taxonomy import _CONFIG_FOLDERS, Taxonomy
+from rssegment.taxonomy.packaged import locate, packaged
+from rssegment.taxonomy.taxonomy import Taxonomy
 from rssegment.taxonomy.tree import CODE_LIMIT
 from rssegment.taxonomy.yaml_form import decode
 
@@ -50,7 +50,7 @@ class ClassMapping:
         TaxonomyError
             There is no such file or name, or it is no mapping (with the line at fault).
         """
-        path = _locate(source)
+        path = locate(source, "mappings", "mapping")
         try:
             if path.stat().st_size > _FILE_LIMIT:
                 raise TaxonomyError(
@@ -81,7 +81,7 @@ class ClassMapping:
     @staticmethod
     def available() -> tuple[str, ...]:
         """Names of the packaged mappings."""
-        return tuple(sorted(path.stem for path in _packaged()))
+        return tuple(packaged("mappings"))
 
     def onto(self, taxonomy: Taxonomy) -> ClassMapping:
         """The same mapping to the nodes of the same paths in ``taxonomy``, which may have other codes, more or less.
@@ -248,24 +248,3 @@ def _plain(value: Any) -> Value | None:
     if isinstance(value, float):
         return int(value) if value.is_integer() else repr(value)
     return int(value) if isinstance(value, (int, np.integer)) else str(value)
-
-
-def _packaged() -> list[Path]:
-    folders = (folder / "mappings" for folder in _CONFIG_FOLDERS)
-    return sorted(next((folder for folder in folders if folder.is_dir()), Path("mappings")).glob("*.yaml"))
-
-
-def _locate(source: str | Path) -> Path:
-    """The file meant: a bare word is a packaged name first, then a file; anything else is a file."""
-    path = Path(source)
-    if not (isinstance(source, str) and source == path.name and not path.suffix):
-        return path
-    packaged = {candidate.stem: candidate for candidate in _packaged()}
-    if source not in packaged and not path.is_file():
-        close = difflib.get_close_matches(source, packaged, 1)
-        hint = f" (did you mean {close[0]!r}?)" if close else ""
-        raise TaxonomyError(
-            f"no mapping is called {source!r}{hint}; packaged are {', '.join(packaged) or 'none'}; or give a YAML "
-            "file's path"
-        )
-    return packaged.get(source, path)

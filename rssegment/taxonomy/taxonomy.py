@@ -20,6 +20,7 @@ from numpy.typing import NDArray
 
 from rssegment.errors import OutputError, TaxonomyError
 from rssegment.taxonomy.arrays import TreeArrays
+from rssegment.taxonomy.packaged import locate, packaged
 from rssegment.taxonomy.tree import CODE_LIMIT, Color, Node, arrange, check_name, tidy
 from rssegment.taxonomy.yaml_form import PROSE, Document, Entry, decode, parse, render
 
@@ -27,10 +28,6 @@ __all__ = ["Node", "Taxonomy"]
 
 _UNDECIDED_COLOR = (190, 190, 190)
 _FILE_LIMIT = 16 * 2**20  # bytes; a raster given in place of a taxonomy must not be read into memory
-_CONFIG_FOLDERS = (
-    Path(__file__).parents[1] / "configs",
-    Path(__file__).parents[2] / "configs",
-)  # wheel, checkout
 
 
 @dataclass(frozen=True)
@@ -73,7 +70,7 @@ class Taxonomy:
         TaxonomyError
             There is no such file or name, or the file is no class tree (with the line at fault).
         """
-        path = _locate(source)
+        path = locate(source, "taxonomies", "taxonomy")
         try:
             if path.stat().st_size > _FILE_LIMIT:
                 raise TaxonomyError(
@@ -107,7 +104,7 @@ class Taxonomy:
     @staticmethod
     def available() -> tuple[str, ...]:
         """Names of the packaged taxonomies."""
-        return tuple(sorted(path.stem for path in _packaged()))
+        return tuple(packaged("taxonomies"))
 
     def dump(self) -> str:
         """The YAML text; ``Taxonomy.loads(t.dump()) == t``."""
@@ -309,25 +306,3 @@ def _plain(value: Any) -> Any:
     if isinstance(value, np.integer):
         return int(value)
     return tuple(map(_plain, value)) if isinstance(value, (tuple, list, np.ndarray)) else value
-
-
-def _packaged() -> list[Path]:
-    folders = (folder / "taxonomies" for folder in _CONFIG_FOLDERS)
-    return sorted(next((folder for folder in folders if folder.is_dir()), Path("taxonomies")).glob("*.yaml"))
-
-
-def _locate(source: str | Path) -> Path:
-    """The file meant: a bare word is a packaged name first, then a file; anything else is a file."""
-    path = Path(source)
-    bare = isinstance(source, str) and source == path.name and not path.suffix
-    if not bare:
-        return path
-    packaged = {candidate.stem: candidate for candidate in _packaged()}
-    if source not in packaged and not path.is_file():
-        close = difflib.get_close_matches(str(source), packaged, 1)
-        hint = f" (did you mean {close[0]!r}?)" if close else ""
-        names = ", ".join(packaged) or "none"
-        raise TaxonomyError(
-            f"no taxonomy is called {source!r}{hint}; packaged are {names}; or give a YAML file's path"
-        )
-    return packaged.get(str(source), path)
