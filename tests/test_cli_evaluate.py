@@ -172,7 +172,7 @@ def test_what_can_not_be_used_is_one_message(
         ("absent.gpkg", "can't open the reference"),
         ("text.geojson", "can't open the reference"),
         ("float.tif", "float32"),
-        ("rgb.tif", "3 band(s)"),
+        ("rgb.tif", "3 bands"),
         ("far.tif", "doesn't overlap the prediction"),
         ("codes.tif", "77 (60 px)"),
     ],

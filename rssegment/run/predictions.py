@@ -21,7 +21,7 @@ from rssegment.run.vector_files import is_vector, stamp
 from rssegment.scene import LabelRaster
 from rssegment.taxonomy import ClassMapping, Taxonomy
 
-__all__ = ["Classes", "Prediction", "grid_of", "open_prediction"]
+__all__ = ["Classes", "Prediction", "open_prediction"]
 
 LABELS, CONFIDENCE, RECORD, TAXONOMY = "labels.tif", "confidence.tif", "run.json", "taxonomy.yaml"
 
@@ -155,17 +155,6 @@ def open_prediction(
         },
         remarks,
     )
-
-
-def grid_of(path: str | Path) -> GeoBox:
-    """The pixel grid of any raster.
-
-    Raises
-    ------
-    SceneError
-        It can't be opened.
-    """
-    return LabelFile.grid(path)
 
 
 def _classes(

@@ -21,12 +21,13 @@ from rssegment.grid import BlockGrid, ground_resolution
 from rssegment.run.comparison import Comparison, Counted
 from rssegment.run.ground_areas import row_areas
 from rssegment.run.object_matching import ObjectOptions, match_objects
-from rssegment.run.predictions import Classes, grid_of, open_prediction
+from rssegment.run.predictions import Classes, open_prediction
 from rssegment.run.progress import Progress
 from rssegment.run.references import ReferenceOptions, open_reference
 from rssegment.run.score_files import merged
 from rssegment.run.side_by_side import workers
 from rssegment.run.vector_files import is_vector
+from rssegment.scene import grid_of_raster
 from rssegment.taxonomy import ClassMapping, Taxonomy
 
 if TYPE_CHECKING:
@@ -269,8 +270,8 @@ def _grid(prediction: str | Path, reference: str | Path, grid: str | Path | None
             raise InputError("grid is for polygons as prediction; a raster has its own")
         return None
     if grid is not None:
-        return grid_of(grid)
-    return None if is_vector(str(reference)) else grid_of(reference)
+        return grid_of_raster(grid)
+    return None if is_vector(str(reference)) else grid_of_raster(reference)
 
 
 def _length(tolerance: Length | float | str) -> Length:

@@ -2,8 +2,8 @@
 
 from rssegment.scene.bands import Band
 from rssegment.scene.handles import CACHE_BYTES
-from rssegment.scene.labels import LabelRaster
+from rssegment.scene.labels import LabelRaster, grid_of_raster
 from rssegment.scene.scene import Pixels, Scene
 from rssegment.scene.source import Source
 
-__all__ = ["CACHE_BYTES", "Band", "LabelRaster", "Pixels", "Scene", "Source"]
+__all__ = ["CACHE_BYTES", "Band", "LabelRaster", "Pixels", "Scene", "Source", "grid_of_raster"]

@@ -42,7 +42,7 @@ from rssegment.scene.handles import (
 )
 from rssegment.scene.legend import legend_of
 
-__all__ = ["LabelRaster"]
+__all__ = ["LabelRaster", "grid_of_raster"]
 
 MAX_CLASSES = 65535
 _WHOLE = ("uint8", "int8", "uint16", "int16", "uint32", "int32", "int64", "uint64")
@@ -122,6 +122,33 @@ class LabelRaster:
             masked = _is_masked(file)
             return cls(str(path), geobox, missing, (), {}, {}, False, masked, remarks, _stamp(str(path)))
 
+    @classmethod
+    def as_stored(cls, path: str | Path) -> LabelRaster:
+        """A raster of class codes of which only :meth:`stored` values are wanted; it isn't read yet.
+
+        Raises
+        ------
+        SceneError
+            Not a raster of whole numbers in one band.
+        """
+        with _opened(path) as file:
+            _check(file, str(path))
+            masked = _is_masked(file)
+            missing, remarks = _nodata(file, None, masked, str(path))
+            legend, (geobox, _) = legend_of(file, str(path)), _grid(file, str(path))
+            return cls(
+                str(path),
+                geobox,
+                missing,
+                (),
+                legend.names,
+                legend.colors,
+                False,
+                masked,
+                remarks,
+                _stamp(str(path)),
+            )
+
     @property
     def shape(self) -> tuple[int, int]:
         rows, cols = self.geobox.shape
@@ -193,6 +220,19 @@ class LabelRaster:
 
     def _read(self, box: Box) -> tuple[Values, Mask]:
         """Values and which of them are no data."""
+        values, missing = self.stored(box)
+        if self.nodata is not None:
+            missing |= values == self.nodata
+        return values, missing
+
+    def stored(self, box: Box) -> tuple[Values, Mask]:
+        """The stored values (H, W), and which of them a mask takes away.
+
+        Raises
+        ------
+        ReadError
+            The file is damaged there, or changed since it was opened.
+        """
         window = Window(box.col, box.row, box.width, box.height)
         if _stamp(self.path) != self.stamp:
             raise ReadError(f"{self.path} changed since it was opened; start again")
@@ -200,9 +240,9 @@ class LabelRaster:
             with gdal(self.path), self._quiet(), complaints():
                 file = handle(self.path, None, self.stamp)
                 values: Values = file.read(1, window=window)
-                missing = np.zeros(values.shape, np.bool_) if self.nodata is None else values == self.nodata
+                missing = np.zeros(values.shape, np.bool_)
                 if self.masked:
-                    missing |= file.read_masks(1, window=window) == 0
+                    missing = file.read_masks(1, window=window) == 0
         except (RasterioError, SceneError, OSError, ValueError) as error:
             discard(self.path, None, self.stamp)
             raise ReadError(
@@ -236,6 +276,12 @@ class LabelRaster:
                 f"{self.path} holds the code {found[-1]}; expected less than 2**63: give it smaller codes"
             )
         return replace(self, codes=tuple(found.tolist()))
+
+
+def grid_of_raster(path: str | Path) -> GeoBox:
+    """The pixel grid of any raster; raises SceneError if GDAL can't open it."""
+    with _opened(path) as file:
+        return _grid(file, str(path))[0]
 
 
 @contextmanager

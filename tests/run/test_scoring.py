@@ -181,13 +181,13 @@ def test_files_that_are_no_label_rasters(tmp_path: Path) -> None:
     rgb = write(tmp_path / "rgb.tif", np.ones((3, 4, 5), np.uint8))
     floats = write(tmp_path / "floats.tif", np.ones((4, 5), np.float32))
     (tmp_path / "text.tif").write_text("no raster")
-    with pytest.raises(InputError, match=r"prediction .*rgb.tif has 3 band.*expected a label raster"):
+    with pytest.raises(InputError, match=r"prediction: .*rgb.tif has 3 bands.*a label raster has one"):
         evaluate(rgb, good, DEMO)
-    with pytest.raises(InputError, match=r"reference .*floats.tif has 1 band.*float32"):
+    with pytest.raises(InputError, match=r"reference: .*floats.tif holds float32 values"):
         evaluate(good, floats, DEMO)
-    with pytest.raises(InputError, match=r"can't open the prediction .*absent.tif"):
+    with pytest.raises(InputError, match=r"can't open the prediction: .*absent.tif"):
         evaluate(tmp_path / "absent.tif", good, DEMO)
-    with pytest.raises(InputError, match=r"can't open the reference .*text.tif"):
+    with pytest.raises(InputError, match=r"can't open the reference: .*text.tif"):
         evaluate(good, tmp_path / "text.tif", DEMO)
 
 
@@ -206,7 +206,7 @@ def test_damaged_pixels_name_the_place(tmp_path: Path) -> None:
     data = bytearray(good.read_bytes())
     data[len(data) // 2 : len(data) // 2 + 400] = bytes(400)
     (tmp_path / "broken.tif").write_bytes(data)
-    with pytest.raises(ReadError, match=r"rows 0 to 64, columns 0 to 64 of the prediction .*broken.tif: ."):
+    with pytest.raises(ReadError, match=r"prediction: can't read rows 0 to 63, columns 0 to 63 of .*broken.tif: ."):
         evaluate(tmp_path / "broken.tif", good, DEMO)
 
 
