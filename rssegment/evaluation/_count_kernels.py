@@ -67,9 +67,9 @@ def count_claims(
 
 
 @kernel(
-    "void(uint8[::1], uint8[::1], uint8[:, ::1], uint16[::1], uint16[::1], uint8[::1], uint8[::1], uint8[:, ::1],"
+    "void(uint8[::1], uint8[::1], uint8[:, ::1], uint16[::1], uint16[::1], uint8[::1], uint8[:, ::1], uint8[:, ::1],"
     " int64[:, :, :, ::1])",
-    "void(uint16[::1], uint16[::1], uint8[:, ::1], uint16[::1], uint16[::1], uint8[::1], uint8[::1], uint8[:, ::1],"
+    "void(uint16[::1], uint16[::1], uint8[:, ::1], uint16[::1], uint16[::1], uint8[::1], uint8[:, ::1], uint8[:, ::1],"
     " int64[:, :, :, ::1])",
 )
 def count_backoff(
@@ -87,7 +87,7 @@ def count_backoff(
 
     A pixel of full level F is decided at level l for a range of thresholds: 1 is added where it begins and taken where
     it has ended, in ``changes[F, l, right]``. ``confidences`` (D, pixels) hold a byte for each level from 1;
-    ``passed`` (256,) the last threshold that a byte passes; ``levels`` (N + 3,) each row's level;
+    ``passed`` (256,) the last threshold that a byte passes; ``levels`` (2, N + 3) each row's level, and the full one;
     ``right_to`` (N + 3, N + 3) the deepest level at which a prediction is right, or left out.
     """
     last = changes.shape[3] - 2
@@ -96,16 +96,16 @@ def count_backoff(
         deepest = right_to[down[true[i]], p]
         if deepest == LEFT_OUT:
             continue
-        full = levels[p]
+        own, full = levels[0, p], levels[1, p]
         known = True
-        for level in range(full):
+        for level in range(own):
             known = known and passed[confidences[level, i]] != LEFT_OUT
         if not known:
             continue
         top = last
-        for level in range(full + 1):
+        for level in range(own + 1):
             bottom = -1
-            if level < full:
+            if level < own:
                 bottom = min(top, np.int64(passed[confidences[level, i]]))
             if bottom < top:
                 right = 1 if level <= deepest else 0

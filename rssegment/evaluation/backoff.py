@@ -29,13 +29,22 @@ class BackoffCurve:
     """Correctness against specificity; arrays (T,) over the thresholds ``tau``, NaN where no pixel was counted.
 
     ``correct``: part of the pixels whose decided node is, or contains, the truth. ``specificity``: mean of the
-    decided level over the level of the full decision. ``decided``: part decided below the root.
+    decided level over the level of the deepest leaf that the prediction may mean. ``decided``: part decided below the
+    root.
     """
 
     tau: NDArray[np.float64]
     correct: NDArray[np.float64]
     specificity: NDArray[np.float64]
     decided: NDArray[np.float64]
+
+    @property
+    def begin(self) -> int:
+        """Index of the last threshold up to which nothing changes: what was decided less surely isn't known."""
+        same = np.ones(len(self.tau), np.bool_)
+        for values in (self.correct, self.specificity, self.decided):
+            same &= values == values[0]
+        return int(np.argmin(same)) - 1 if not same.all() else 0
 
     def as_dict(self) -> dict[str, Any]:
         return {name: list(map(undefined, getattr(self, name))) for name in self.__dataclass_fields__}
@@ -45,8 +54,8 @@ class BackoffCurve:
 class BackoffCounts:
     """For each threshold 0, 0.01 … 1, how many pixels would be decided at which level, wrong and right.
 
-    ``counts`` (D + 1, D + 1, 2, T) int64: level of the full decision (0 undecided), level decided at the threshold
-    (0 the root), wrong or right, threshold; D is the depth of the taxonomy.
+    ``counts`` (D + 1, D + 1, 2, T) int64: level of the deepest leaf under the predicted node, level decided at the
+    threshold (0 the root), wrong or right, threshold; D is the depth of the taxonomy.
     """
 
     counts: NDArray[np.int64]
@@ -158,10 +167,14 @@ class BackoffCounts:
 def _tables(
     taxonomy: Taxonomy,
 ) -> tuple[NDArray[np.uint8], NDArray[np.uint8], NDArray[np.int64]]:
-    """Level of each row (N + 3,), deepest right level of each pair (N + 3, N + 3), and zeros to count into."""
-    nodes, depth = len(taxonomy.nodes), taxonomy.depth
-    levels = np.zeros(nodes + 3, np.uint8)
-    levels[:nodes] = taxonomy.arrays.levels
+    """Own and full level of each row (2, N + 3), deepest right level of each pair (N + 3, N + 3), and zeros to count
+    into.
+    """
+    nodes, depth, tree = len(taxonomy.nodes), taxonomy.depth, taxonomy.arrays
+    levels = np.zeros((2, nodes + 3), np.uint8)
+    levels[0, :nodes] = tree.levels
+    levels[1, :nodes] = np.where(tree.membership, tree.levels[tree.leaves], 0).max(axis=1)
+    levels[1, nodes] = depth  # undecided pixels
     right = np.full((nodes + 3, nodes + 3), LEFT_OUT, np.uint8)
     right[:nodes, : nodes + 1] = right_to(taxonomy)
     return levels, right, np.zeros((depth + 1, depth + 1, 2, len(THRESHOLDS) + 1), np.int64)

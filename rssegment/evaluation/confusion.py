@@ -135,15 +135,13 @@ class Confusion:
         return self._folded(0, classes)
 
     def common_cut(self) -> tuple[Node, ...]:
-        """The deepest classes that the reference tells apart, and beside them the largest ones that it never uses.
+        """The deepest classes that the reference tells apart: leaves, but where it has labels above them, those.
 
-        These are the nodes that are true somewhere, less those under another such node; and, so that every
-        prediction down there has a place, the topmost nodes that neither contain nor lie under one of them.
+        So a reference of fewer classes is met at its own, and a class that just isn't there stays what it is.
         """
         tree = self.taxonomy.arrays
-        occurs: NDArray[np.bool_] = self.counts.sum(axis=1) > 0
-        contains = tree.ancestry[:-1, :-1][occurs].sum(axis=0) > 0  # itself, or a node under it
-        chosen = occurs | ~contains
+        chosen: NDArray[np.bool_] = self.counts.sum(axis=1) > 0
+        chosen[tree.leaves] = True
         taken = np.zeros(chosen.size + 1, np.bool_)  # the root, last, is none
         topmost = []
         for row, node in enumerate(self.taxonomy.nodes):  # pre-order: the parent comes first

@@ -125,7 +125,10 @@ def reliability_plot(reliability: Mapping[int, Reliability]) -> Figure:
 
 
 def backoff_plot(curve: BackoffCurve) -> Figure:
-    """Left: correctness against specificity, with thresholds marked. Right: both, and what is decided, by threshold."""
+    """Left: correctness against specificity, with thresholds marked. Right: both, and what is decided, by threshold.
+
+    Both begin at the threshold below which nothing changes, as where the map itself backed off.
+    """
     with drawing():
         from matplotlib.figure import Figure
 
@@ -140,7 +143,15 @@ def backoff_plot(curve: BackoffCurve) -> Figure:
             _mark_thresholds(trade, curve)
             lines = (("correct", curve.correct, BLUE, "-"), ("specificity", curve.specificity, ORANGE, "--"))
             for label, values, color, dash in (*lines, ("decided", curve.decided, GREEN, ":")):
-                by_tau.plot(curve.tau, 100 * values, dash, color=color, linewidth=1.8, label=label)
+                known_from = slice(curve.begin, None)
+                by_tau.plot(
+                    curve.tau[known_from],
+                    100 * values[known_from],
+                    dash,
+                    color=color,
+                    linewidth=1.8,
+                    label=label,
+                )
             by_tau.legend(loc="lower left", frameon=False)
         else:
             _say_empty(trade, "no pixels")
@@ -258,12 +269,17 @@ def _tens(shares: NDArray[np.float64]) -> int:
 
 def _mark_thresholds(axes: Axes, curve: BackoffCurve) -> None:
     """Dots with their threshold, as many as can be read."""
-    wanted = (0.0, 0.5, 0.6, 0.7, 0.8, 0.9, 0.95, 0.99, 1.0)
+    wanted = (0.5, 0.6, 0.7, 0.8, 0.9, 0.95, 0.99, 1.0)
     last: tuple[float, float] | None = None
-    for tau in wanted:
+    for tau in (float(curve.tau[curve.begin]), *wanted):
         i = int(np.argmin(np.abs(curve.tau - tau)))
         x, y = 100 * float(curve.specificity[i]), 100 * float(curve.correct[i])
-        if not math.isfinite(x + y) or (last and math.hypot(x - last[0], 2 * (y - last[1])) < 5):
+        # a label is about ten units wide and, as the axis begins near the curve, two high
+        if (
+            i < curve.begin
+            or not math.isfinite(x + y)
+            or (last and max(abs(x - last[0]) / 11, abs(y - last[1]) / 2) < 1)
+        ):
             continue
         last = x, y
         axes.plot([x], [y], "o", color=BLUE, markersize=5)

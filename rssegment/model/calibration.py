@@ -70,10 +70,10 @@ class Calibration(Facts):
         safe = [share for share in known if share <= alpha or math.isclose(share, alpha, rel_tol=1e-9)]
         if safe:
             return known[max(safe)]
-        there = f"has them for {', '.join(self.thresholds)}" if known else "has none"
+        there = f"has them from {min(known):g} to {max(known):g}" if known else "has none"
         raise SettingsError(
             f"no threshold keeps errors to a share of {alpha:g}: the model's calibration {there}; "
-            "ask for a larger share, or calibrate the model for this one"
+            "ask for a larger share, or calibrate the model on more scenes or smaller spatial blocks"
         )
 
     def dump(self) -> str:

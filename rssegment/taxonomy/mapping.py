@@ -217,6 +217,12 @@ class ClassMapping:
         return all(node.code != code for node in self.target.nodes)
 
     def _refuse(self, found: tuple[NDArray[Any], NDArray[Any]], where: str, unit: str) -> NoReturn:
+        if not self._numbers and found[0].dtype.kind in "iu":
+            names = ", ".join(str(value) for value, _ in self.classes[:_SHOWN])
+            raise InputError(
+                f"{where} without names: {unknown_values(*found, unit)}; mapping {self.name!r} goes by names "
+                f"({names}): give the raster category names, or write a mapping of its codes, as '1: building'"
+            )
         raise InputError(
             f"{where} that mapping {self.name!r} doesn't list: {unknown_values(*found, unit)}; add them to its "
             "'classes', or say by 'others' what the rest means (null leaves it out)"

@@ -79,6 +79,19 @@ def path(code: int) -> list[int]:
     return [*(node.code for node in DEMO.ancestors(code)), code] if code in CODES else []
 
 
+def names(path: list[int]) -> tuple[str, ...]:
+    return DEMO.node(path[-1]).path if path else ()
+
+
+def test_a_map_that_backed_off_itself_is_less_specific() -> None:
+    """Crop, whose leaves are one level deeper, is two thirds of the way; vegetation one third, undecided none."""
+    assert at(counted([(4, 21, (254, 254, 254))]), 0)[1] == pytest.approx(2 / 3)
+    assert at(counted([(4, 20, (254, 254, 254))]), 0)[1] == pytest.approx(1 / 3)
+    curve = counted([(4, 21, (254, 204, 204)), (4, OPEN, (254, 254, 254))]).curve
+    assert curve.tau[curve.begin] == pytest.approx(0.8)
+    assert curve.specificity[0] == pytest.approx(1 / 3)
+
+
 @settings(max_examples=30)
 @given(lists)
 def test_equals_a_walk_at_every_threshold(pixels: list[Pixel]) -> None:
@@ -91,7 +104,9 @@ def test_equals_a_walk_at_every_threshold(pixels: list[Pixel]) -> None:
             while level < len(p) and confidences[level] * 100 >= 254 * index:
                 level += 1
             correct.append(p[: min(level, len(t))] == t[: min(level, len(t))])
-            specific.append(level / len(p) if p else 0)
+            specific.append(
+                level / max(leaf.level for leaf in DEMO.leaves if leaf.path[: len(p)] == names(p))
+            )
             decided.append(level > 0)
         for found, expected in (
             (curve.correct, correct),

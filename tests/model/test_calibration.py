@@ -53,7 +53,7 @@ def test_the_threshold_of_the_next_smaller_share_is_safe() -> None:
     assert SOME.threshold(0.1999) == 0.9
     assert SOME.threshold(0.2) == SOME.threshold(0.9) == 0.6
     assert list(SOME.thresholds) == ["0.05", "0.2"]
-    with pytest.raises(SettingsError, match=r"share of 0.01: .*has them for 0.05, 0.2"):
+    with pytest.raises(SettingsError, match=r"share of 0.01: .*has them from 0.05 to 0.2"):
         SOME.threshold(0.01)
     with pytest.raises(SettingsError, match="has none"):
         Calibration(temperature=2).threshold(0.1)
