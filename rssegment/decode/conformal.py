@@ -99,10 +99,11 @@ def _rows(truth: NDArray[np.integer[Any]], shape: tuple[int, ...], taxonomy: Tax
 
 @dataclass(frozen=True, eq=False)
 class MissCounts:
-    """Labelled pixels of blocks of ground by the thresholds at which they are missed; counts of the same block add up.
+    """Labelled area of blocks of ground by the thresholds at which it is missed; counts of the same block add up.
 
-    ``blocks`` (n): names, sorted. ``counts`` (n, 1002) int64: pixels whose score reaches so many of :data:`TAUS`, at
-    which they are wrong. ``capacity``: the most pixels that a block can have.
+    ``blocks`` (n): names, sorted. ``counts`` (n, 1002) int64: the area of pixels whose score reaches so many of
+    :data:`TAUS`, at which they are wrong. ``capacity``: the most area that a block can have. The unit of area is a
+    pixel, or where pixels differ in size a part of one, the same in all that is added up.
     """
 
     blocks: tuple[str, ...]
@@ -111,21 +112,28 @@ class MissCounts:
 
     @classmethod
     def empty(cls, capacity: int) -> Self:
-        """No blocks yet, of at most ``capacity`` pixels."""
+        """No blocks yet, of at most ``capacity`` units of area."""
         if capacity < 1:
-            raise SettingsError(f"blocks of {capacity} pixels; expected 1 or more")
+            raise SettingsError(f"blocks of {capacity} units of area; expected 1 or more")
         return cls((), np.zeros((0, STEPS + 2), np.int64), int(capacity))
 
     @classmethod
-    def of(cls, values: NDArray[np.float32], block: str, capacity: int) -> Self:
-        """Counts of :func:`scores`, in any shape, of pixels of one block; NaN don't count."""
+    def of(cls, values: NDArray[np.float32], block: str, capacity: int, weight: int = 1) -> Self:
+        """Counts of :func:`scores`, in any shape, of pixels of one block, each ``weight`` units large; NaN don't count.
+
+        Raises
+        ------
+        SettingsError
+            ``weight`` isn't a whole number above 0.
+        """
+        if weight != int(weight) or weight < 1:
+            raise SettingsError(f"pixels of {weight} units of area; expected a whole number, 1 or more")
         known = values[~np.isnan(values)]
         if not known.size:
             return cls.empty(capacity)
         reached = np.searchsorted(_TAUS32, known, side="right")
-        return cls.joined(
-            [cls((block,), np.bincount(reached, minlength=STEPS + 2)[None].astype(np.int64), capacity)]
-        )
+        counts = np.bincount(reached, minlength=STEPS + 2)[None].astype(np.int64) * int(weight)
+        return cls.joined([cls((block,), counts, capacity)])
 
     @classmethod
     def joined(cls, parts: Iterable[MissCounts]) -> Self:
@@ -134,7 +142,7 @@ class MissCounts:
         Raises
         ------
         InputError
-            A block has more labelled pixels than it can have: two have the same name.
+            A block has more labelled area than it can have: two have the same name.
         """
         parts = list(parts)
         capacity = max(part.capacity for part in parts)
@@ -144,9 +152,9 @@ class MissCounts:
                 total[block] = total[block] + counts if block in total else counts
         names = tuple(sorted(total))
         for name in names:
-            if (pixels := int(total[name].sum())) > capacity:
+            if (area := int(total[name].sum())) > capacity:
                 raise InputError(
-                    f"block {name!r} has {pixels} labelled pixels; expected at most {capacity}: is each pixel counted "
+                    f"block {name!r} has {area} labelled pixels; expected at most {capacity}: is each pixel counted "
                     "once, and does each block of each scene have a name of its own?"
                 )
         rows = [total[name] for name in names]
@@ -176,7 +184,7 @@ class MissCounts:
         return MissCounts(tuple(self.blocks[k] for k in rows), self.counts[rows], self.capacity)
 
     def as_dict(self) -> dict[str, Any]:
-        """Plain values: of each block, the numbers of thresholds reached and of the pixels that reach so many."""
+        """Plain values: of each block, the numbers of thresholds reached and the area that reaches so many."""
         blocks = {
             name: [np.flatnonzero(row).tolist(), row[row > 0].tolist()]
             for name, row in zip(self.blocks, self.counts, strict=True)
@@ -202,21 +210,21 @@ class MissCounts:
     # What they tell
 
     @cached_property
-    def pixels(self) -> NDArray[np.int64]:
-        """(n,): labelled pixels of each block."""
+    def area(self) -> NDArray[np.int64]:
+        """(n,): labelled area of each block."""
         return np.asarray(self.counts.sum(axis=1))
 
     @cached_property
     def misses(self) -> NDArray[np.int64]:
-        """(n, 1001): those that are wrong at each of :data:`TAUS`."""
-        return self.pixels[:, None] - np.cumsum(self.counts, axis=1)[:, :-1]
+        """(n, 1001): what of it is wrong at each of :data:`TAUS`."""
+        return self.area[:, None] - np.cumsum(self.counts, axis=1)[:, :-1]
 
     def threshold(self, alpha: Alpha, weight: Weight = "area") -> float:
         """The least of :data:`TAUS` with which new ground has an expected share of at most ``alpha`` of errors.
 
-        ``weight`` "block": the risk is the mean over blocks of the share of their labelled pixels that is wrong.
-        "area": it is the expected number of wrong pixels of a block, over that of labelled ones. That is risk control
-        with the loss (misses - alpha * pixels) / capacity + alpha of a block, which lies in [0, 1], at level alpha.
+        ``weight`` "block": the risk is the mean over blocks of the share of their labelled area that is wrong.
+        "area": it is the expected wrong area of a block, over the labelled one. That is risk control with the loss
+        (misses - alpha * area) / capacity + alpha of a block, which lies in [0, 1], at level alpha.
 
         Raises
         ------
@@ -245,10 +253,10 @@ class MissCounts:
     def _risks(self, weight: Weight) -> tuple[NDArray[np.float64], float]:
         """Risk at each threshold with one more block that is all wrong; and what it would be without other misses."""
         if weight == "block":
-            shares = self.misses / self.pixels[:, None]
+            shares = self.misses / self.area[:, None]
             return (shares.sum(axis=0) + 1) / (len(self) + 1), 1 / (len(self) + 1)
-        pixels = int(self.pixels.sum()) + self.capacity
-        return (self.misses.sum(axis=0) + self.capacity) / pixels, self.capacity / pixels
+        area = int(self.area.sum()) + self.capacity
+        return (self.misses.sum(axis=0) + self.capacity) / area, self.capacity / area
 
     def _too_few(self, alpha: Alpha, weight: Weight) -> str:
         needed = math.ceil((1 - alpha) / alpha * (1 - _SLACK))
@@ -257,9 +265,9 @@ class MissCounts:
                 f"{len(self)} blocks with labels are too few for a share of errors of {alpha:g}: it needs {needed}; "
                 "add scenes, take smaller blocks, or ask for a larger share"
             )
-        worth = int(self.pixels.sum()) / self.capacity
+        worth = int(self.area.sum()) / self.capacity
         return (
-            f"the labels of {len(self)} blocks are too few for a share of errors of {alpha:g}: it needs the pixels of "
+            f"the labels of {len(self)} blocks are too few for a share of errors of {alpha:g}: it needs the area of "
             f"{needed} whole blocks, and they are worth {worth:.1f}; add scenes, take smaller blocks, or ask for a "
             "larger share"
         )
@@ -282,12 +290,12 @@ class MissCounts:
         if not len(self):
             raise InputError("there are no labelled pixels to measure coverage on")
         wrong = self.misses[:, np.searchsorted(_TAUS32, np.float32(tau), side="right") - 1]
-        total = float(self.pixels.sum())
+        total = float(self.area.sum())
         share = float(wrong.sum()) / total
         if len(self) < 2:
             return 1 - share, 1.0
         n = len(self)
-        spread = math.sqrt(float(np.square(wrong - share * self.pixels).sum()) * n / (n - 1)) / total
+        spread = math.sqrt(float(np.square(wrong - share * self.area).sum()) * n / (n - 1)) / total
         return 1 - share, min(1.0, t_quantile((1 + level) / 2, n - 1) * spread)
 
 

@@ -115,7 +115,7 @@ def test_counts_add_up_however_they_are_cut(parts: list[tuple[Floats, str]], ran
     for k, name in enumerate(total.blocks):
         values = np.concatenate([values for values, block in parts if block == name])
         known = values[~np.isnan(values)]
-        assert total.pixels[k] == known.size > 0
+        assert total.area[k] == known.size > 0
         for j in range(0, len(TAUS), 50):
             assert total.misses[k, j] == np.count_nonzero(known >= np.float32(TAUS[j]))
     assert total.only("ab").blocks == tuple(name for name in total.blocks if name in "ab")
@@ -183,7 +183,7 @@ def test_how_many_blocks_a_small_share_needs(alpha: float, needed: int) -> None:
 
     for weight in ("area", "block"):
         assert perfect(needed).threshold(alpha, weight) == 0.001  # type: ignore[arg-type]
-        with pytest.raises(InputError, match=f"needs (the pixels of )?{needed}[ ;]"):
+        with pytest.raises(InputError, match=f"needs (the area of )?{needed}[ ;]"):
             perfect(needed - 1).threshold(alpha, weight)  # type: ignore[arg-type]
 
 
@@ -212,12 +212,27 @@ def test_the_promise_holds_on_average_over_calibrations(alpha: float, weight: st
             pool.capacity,
         )
         at = round(calibration.threshold(alpha, weight) * 1000)  # type: ignore[arg-type]
-        wrong, labelled = pool.misses[~chosen, at], pool.pixels[~chosen]
+        wrong, labelled = pool.misses[~chosen, at], pool.area[~chosen]
         errors.append(wrong.sum())
         pixels.append(labelled.sum())
         shares.append((wrong / labelled).mean())
     risk = sum(errors) / sum(pixels) if weight == "area" else np.mean(shares)
     assert alpha - 2.5 / 61 < risk <= alpha  # kept, and not by deciding nothing
+
+
+def test_large_pixels_count_as_much_as_the_small_ones_that_fill_them() -> None:
+    """Ground seen with pixels of 4 units, and the same ground with four times as many of 1."""
+    rng = np.random.default_rng(0)
+    coarse, fine = [], []
+    for k in range(30):
+        values = np.where(rng.random(25) < 0.2, rng.random(25), 0).astype(np.float32)
+        coarse.append(MissCounts.of(values, f"{k}", 100, weight=4))
+        fine.append(MissCounts.of(np.repeat(values, 4), f"{k}", 100))
+    assert MissCounts.joined(coarse) == MissCounts.joined(fine)
+    assert MissCounts.joined([*coarse[:15], *fine[15:]]) == MissCounts.joined(fine)
+    for weight in (0, -1, 1.5):
+        with pytest.raises(SettingsError, match="whole number"):
+            MissCounts.of(np.zeros(3, np.float32), "a", 100, weight)  # type: ignore[arg-type]
 
 
 # Coverage
