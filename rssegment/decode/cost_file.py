@@ -22,8 +22,9 @@ Line = tuple[int, list[str]]
 def read_costs(path: Path, taxonomy: Taxonomy) -> tuple[list[list[float]], tuple[int, ...]]:
     """Costs (K, L), columns in channel order, and the codes of the K nodes that may be decided.
 
-    A table whose first cell is a number has no names. Cells are parted by commas, semicolons or tabs; with the latter
-    two a decimal comma is understood.
+    A table whose first cell is a number has no names. Names across are those of leaves, so of two classes called
+    ``water`` the leaf is meant; down the side any class can stand, and such a name is refused. Cells are parted by
+    commas, semicolons or tabs; with the latter two a decimal comma is understood.
 
     Raises
     ------
@@ -102,7 +103,7 @@ class _Table:
     def _columns(self, head: Line) -> list[int]:
         """The codes of the leaves across."""
         number, (_, *names) = head
-        columns = [self._code(name, number) for name in names]
+        columns = [self._leaf(name, number) for name in names]
         for name, code in zip(names, columns, strict=True):
             if code not in self.leaves:
                 self.fail(f"{name!r} across has classes below it; expected leaves of {self._whose}", number)
@@ -122,7 +123,21 @@ class _Table:
                 return self.taxonomy.undecided
             except TaxonomyError as error:
                 self.fail(str(error), line)
+        found = [node for node in self.taxonomy.nodes if node.name == name]
+        if len(found) > 1:
+            told = ", ".join(f"{node.code} for {'/'.join(node.path)}" for node in found)
+            self.fail(f"several classes of {self._whose} are called {name!r}; write a code: {told}", line)
         return self._code(name, line)
+
+    def _leaf(self, name: str, line: int) -> int:
+        """The code of a leaf: of one with this path, else of the only one with this name, or these last names."""
+        parts = tuple(name.split("/"))
+        tails = [leaf for leaf in self.taxonomy.leaves if leaf.path[-len(parts) :] == parts]
+        found = [leaf for leaf in tails if leaf.path == parts] or tails
+        if len(found) > 1:
+            paths = ", ".join("/".join(leaf.path) for leaf in found)
+            self.fail(f"several leaves of {self._whose} are called {name!r}; write a path: {paths}", line)
+        return found[0].code if found else self._code(name, line)
 
     def _code(self, name: str, line: int) -> int:
         """The code of a class by path, by name, or by code."""

@@ -13,6 +13,8 @@ import pytest
 from rssegment.decode import Backoff, Cost, Leaf, Level
 from rssegment.errors import SettingsError
 from rssegment.taxonomy import Taxonomy
+from rssegment.taxonomy.tree import arrange
+from rssegment.taxonomy.yaml_form import Entry
 
 TREE = Taxonomy.loads("""
 name: land
@@ -122,6 +124,37 @@ def test_a_table_with_names_in_any_order(csv: Any) -> None:
 )
 def test_the_same_table_in_other_hands(csv: Any, text: str) -> None:
     assert Cost.read(csv(text), TREE) == Cost.read(csv(NAMED), TREE)
+
+
+def test_a_name_across_is_that_of_a_leaf(csv: Any) -> None:
+    """FLAIR's water is a class and a leaf below it."""
+    tree = Taxonomy.load("flair")
+    names, size = [leaf.name for leaf in tree.leaves], len(tree.leaves)
+    costs = [",".join(str(abs(row - col)) for col in range(size)) for row in range(size)]
+    paths = ["/".join(leaf.path) for leaf in tree.leaves]
+    lines = [f"{path},{cells}" for path, cells in zip(paths, costs, strict=True)]
+    rule = Cost.read(csv("\n".join(["," + ",".join(names), *lines])), tree)
+    assert rule == Cost.read(csv("\n".join(["," + ",".join(paths), *lines])), tree)
+    assert rule == Cost.read(csv("\n".join(costs)), tree)
+    lines[names.index("water")] = "water," + costs[names.index("water")]
+    with pytest.raises(
+        SettingsError,
+        match=r"costs.csv:\d+: several classes .*'water'; write a code: 160 for water, 5 for water/water",
+    ):
+        Cost.read(csv("\n".join(["," + ",".join(names), *lines])), tree)
+    lines[names.index("water")] = "160," + costs[names.index("water")]
+    assert 160 in Cost.read(csv("\n".join(["," + ",".join(names), *lines])), tree).candidates
+
+
+def test_a_name_across_that_several_leaves_have(csv: Any) -> None:
+    named = {1: ("c1", None), 2: ("c2", None), 3: ("x", 1), 4: ("c4", 1), 5: ("x", 2)}
+    entries = [Entry(code, name, (0, 0, 0), parent=parent) for code, (name, parent) in named.items()]
+    tree = Taxonomy("twice", arrange(entries, "twice"))
+    with pytest.raises(SettingsError, match=r"costs.csv:1: several leaves .*'x'; write a path: c1/x, c2/x"):
+        Cost.read(csv(",x,c4,c2/x\nc1,1,2,3\n"), tree)
+    assert Cost.read(csv(",c1/x,c4,c2/x\nc1,1,2,3\n"), tree).candidates == (1,)
+    with pytest.raises(SettingsError, match=r"costs.csv:1: 'c1' across has classes below it"):
+        Cost.read(csv(",c1/x,c1,c2/x\nc1,1,2,3\n"), tree)
 
 
 def test_a_table_of_numbers(csv: Any) -> None:
