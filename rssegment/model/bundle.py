@@ -19,7 +19,14 @@ from rssegment.errors import BundleError
 from rssegment.model.calibration import Calibration, read_calibration
 from rssegment.model.cascade import Cascade, Member, check_specialist, main_tree
 from rssegment.model.files import Asset, SpecialistEntry, assets_from_item, specialists_from_item
-from rssegment.model.folder import MANIFEST, asset_of, bundled_names, check_file, locate, read_manifest
+from rssegment.model.folder import (
+    MANIFEST,
+    asset_of,
+    bundled_names,
+    check_file,
+    locate,
+    read_manifest,
+)
 from rssegment.model.inference import LeafModel, Model
 from rssegment.model.outputs import outputs_of
 from rssegment.model.spec import ModelSpec
@@ -70,6 +77,20 @@ class Bundle:
         """
         path = locate(source)
         item = read_manifest(path)
+        while True:
+            try:
+                return cls._described(path, item)
+            except RecursionError as error:
+                raise BundleError(f"bundle {path} has specialists inside specialists without end") from error
+            except BundleError:
+                now = read_manifest(path)
+                if json.dumps(now) == json.dumps(item):
+                    raise
+                item = now  # it was calibrated or replaced in the meantime
+
+    @classmethod
+    def _described(cls, path: Path, item: Any) -> Bundle:
+        """The bundle in the folder ``path`` with the ``model.json`` of ``item``."""
         try:
             spec, files, entries = spec_from_item(item), assets_from_item(item), specialists_from_item(item)
         except BundleError as error:

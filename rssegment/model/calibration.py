@@ -20,7 +20,7 @@ _NAMES = ("temperature", "thresholds", "measured")
 
 
 class Calibration(Facts):
-    """The file ``calibration.json`` of a bundle.
+    """The file ``calibration-….json`` of a bundle.
 
     ``temperature`` divides a model's leaf logits (Guo et al. 2017). ``thresholds`` are the probabilities τ at which
     backing off is wrong on at most a share α of the area, by α as text: ``{"0.10": 0.83}``; the smaller α, the higher

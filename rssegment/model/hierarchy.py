@@ -11,7 +11,9 @@ batch, on the memory format, or on the device's way to multiply matrices.
 
 from __future__ import annotations
 
+import operator
 from collections.abc import Sequence
+from functools import reduce
 from typing import Any, Literal, Self, get_args
 
 import torch
@@ -96,7 +98,7 @@ class Hierarchical(nn.Module):
         self.paths = PathSums.of(taxonomy) if head == "hierarchical" else None
 
     def forward(self, values: Tensor) -> Tensor:
-        output = _main_output(self.network(values))
+        output = main_output(self.network(values), "the network")
         if output.ndim < 2 or output.shape[1] != self.channels:
             raise ModelError(
                 f"the network gave an output of shape {tuple(output.shape)}; "
@@ -108,18 +110,7 @@ class Hierarchical(nn.Module):
 
 def node_sums(leaves: Sequence[Tensor], taxonomy: Taxonomy) -> list[Tensor]:
     """For every node in pre-order the sum over the leaves under it, of L tensors of one shape."""
-    arrays = taxonomy.arrays
-    sums: list[Tensor | None] = [None] * len(arrays.codes)
-    for row, values in zip(arrays.leaves.tolist(), leaves, strict=True):
-        sums[row] = values
-    parents = arrays.parents.tolist()
-    for row in reversed(range(len(parents))):  # all children before their parent
-        value, parent = sums[row], parents[row]
-        assert value is not None
-        if parent < len(parents):
-            so_far = sums[parent]
-            sums[parent] = value if so_far is None else so_far + value
-    return [value for value in sums if value is not None]
+    return taxonomy.arrays.fold(leaves, lambda parts: reduce(operator.add, parts[::-1]))
 
 
 def node_log_probabilities(leaf_logits: Tensor, taxonomy: Taxonomy) -> Tensor:
@@ -127,22 +118,12 @@ def node_log_probabilities(leaf_logits: Tensor, taxonomy: Taxonomy) -> Tensor:
 
     A parent's is the logsumexp of its children's: exact where probabilities themselves would be 0 or 1.
     """
-    arrays = taxonomy.arrays
-    logs: list[Tensor | None] = [None] * len(arrays.codes)
-    shares = at_least_float32(leaf_logits).log_softmax(1).unbind(1)
-    for row, values in zip(arrays.leaves.tolist(), shares, strict=True):
-        logs[row] = values
-    children: list[list[Tensor]] = [[] for _ in logs]
-    for row in reversed(range(len(logs))):
-        value = logs[row]
-        if value is None:  # an inner node, whose children are complete
-            parts = children[row]
-            value = parts[0] if len(parts) == 1 else torch.stack(parts[::-1]).logsumexp(0)
-            logs[row] = value
-        parent = int(arrays.parents[row])
-        if parent < len(logs):
-            children[parent].append(value)
-    return torch.stack([value for value in logs if value is not None], 1)
+
+    def united(parts: list[Tensor]) -> Tensor:
+        return parts[0] if len(parts) == 1 else torch.stack(parts).logsumexp(0)
+
+    leaves = at_least_float32(leaf_logits).log_softmax(1).unbind(1)
+    return torch.stack(taxonomy.arrays.fold(leaves, united), 1)
 
 
 def at_least_float32(values: Tensor) -> Tensor:
@@ -150,11 +131,18 @@ def at_least_float32(values: Tensor) -> Tensor:
     return values.to(torch.promote_types(values.dtype, torch.float32))
 
 
-def _main_output(output: Any) -> Tensor:
+def main_output(output: Any, who: str) -> Tensor:
+    """The tensor of a network's output: of several, the one called "out" or "logits", or the first.
+
+    Raises
+    ------
+    ModelError
+        There is none; ``who`` gave it.
+    """
     if isinstance(output, dict):
         output = output.get("out", output.get("logits", output))
     elif isinstance(output, tuple | list) and output:
         output = output[0]
     if not isinstance(output, Tensor):
-        raise ModelError(f"the network gave a {type(output).__name__}; expected a tensor (B, channels, H, W)")
+        raise ModelError(f"{who} gave a {type(output).__name__}; expected a tensor (B, channels, H, W)")
     return output

@@ -10,6 +10,7 @@ import torch
 from torch import Tensor
 
 from rssegment.errors import MismatchError, ModelError
+from rssegment.model.hierarchy import main_output
 from rssegment.model.outputs import as_tree, outputs_of, tempered
 from rssegment.model.spec import ModelSpec
 from rssegment.taxonomy import Taxonomy
@@ -146,18 +147,11 @@ class Model:
             ) from error
 
     def _checked(self, output: Any, values: Tensor) -> Tensor:
-        """The output as a tensor of the expected shape; a mapping's ``out`` or ``logits``, a sequence's first."""
-        if isinstance(output, dict):
-            output = output.get("out", output.get("logits", output))
-        elif isinstance(output, tuple | list) and output:
-            output = output[0]
+        """The main output, of the expected shape."""
+        found = main_output(output, f"model {self.spec.name}")
         expected = (values.shape[0], len(self.spec.channels), *values.shape[2:])
-        if not isinstance(output, Tensor):
+        if tuple(found.shape) != expected:
             raise ModelError(
-                f"model {self.spec.name} gave a {type(output).__name__}; expected a tensor {expected}"
+                f"model {self.spec.name} gave an output of shape {tuple(found.shape)}; expected {expected}"
             )
-        if tuple(output.shape) != expected:
-            raise ModelError(
-                f"model {self.spec.name} gave an output of shape {tuple(output.shape)}; expected {expected}"
-            )
-        return output.to(self.device, torch.float32)
+        return found.to(self.device, torch.float32)

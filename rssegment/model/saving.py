@@ -2,27 +2,33 @@
 
 from __future__ import annotations
 
+import hashlib
 import os
 import re
 import shutil
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from dataclasses import replace
 from pathlib import Path
 
 import torch
 from torch import nn
 
-from rssegment.errors import BundleError, OutputError, RssegmentError, TaxonomyError
+from rssegment.errors import BundleError, OutputError, RssegmentError, StorageError, TaxonomyError
 from rssegment.model.bundle import Bundle, Specialist
 from rssegment.model.calibration import Calibration
 from rssegment.model.cascade import check_specialist, main_tree, run_all
-from rssegment.model.files import SpecialistEntry, put_calibration
+from rssegment.model.files import Asset, SpecialistEntry, put_calibration
 from rssegment.model.folder import (
-    CALIBRATION,
     MANIFEST,
     TAXONOMY,
     asset_of,
+    calibration_name,
+    changed_alone,
+    drop_unnamed,
     is_bundled,
+    manifest_text,
+    put_file,
     read_manifest,
     sha256,
     write_manifest,
@@ -57,12 +63,12 @@ def save_bundle(
     Raises
     ------
     OutputError
-        ``path`` exists already and ``overwrite`` is off.
+        ``path`` exists already and ``overwrite`` is off, or it is no bundle.
     BundleError, ModelError
         Weights, description and class tree don't fit each other.
     """
     target = _free(path, overwrite)
-    with written_aside(target) as folder:
+    with written_aside(target, overwrite=overwrite) as folder:
         _write_weights(folder / spec.weights_name, weights, spec)
         taxonomy.save(folder / TAXONOMY)
         _describe(folder, spec, taxonomy, _count(weights))
@@ -70,32 +76,31 @@ def save_bundle(
     return Bundle.open(target)
 
 
-def save_calibration(source: str | Path, calibration: Calibration, out: str | Path | None = None) -> Bundle:
+def save_calibration(source: _Source, calibration: Calibration, out: str | Path | None = None) -> Bundle:
     """Puts a calibration into the bundle ``source``, in place of one it has; or into a copy of it, the folder ``out``.
+
+    In place, the bundle can be opened at any moment, as it was or as it will be, also if the program is killed. A copy
+    has the files that ``model.json`` names, and no others. Of a ``source`` that was opened before, the calibration is
+    refused if another model is at its place now.
 
     Raises
     ------
     OutputError
-        ``out`` exists already, or there is no ``out`` and the bundle comes with the package or is part of a cascade.
+        ``out`` exists already, or there is no ``out`` and the bundle can't be written, comes with the package or is
+        part of a cascade.
     BundleError
-        There is no such bundle, or it is unsound.
+        There is no such bundle, it is unsound, or it was changed since it was opened.
     """
-    bundle = Bundle.open(source)
-    place, target = bundle.path.resolve(), calibration_target(bundle, out)
+    bundle = _opened(source)
+    target, content = calibration_target(bundle, out), calibration.dump().encode()
+    if out is None:
+        _calibrate(bundle, content)
+        return Bundle.open(target)
     with written_aside(target) as folder:
-        # in place, what is not rewritten stays the same file
-        shutil.copytree(
-            place,
-            folder,
-            symlinks=out is None,
-            copy_function=_link if out is None else shutil.copyfile,
-            dirs_exist_ok=True,
-        )
-        for name in (CALIBRATION, MANIFEST):  # a linked file must not be written into
-            (folder / name).unlink(missing_ok=True)
-        (folder / CALIBRATION).write_text(calibration.dump(), encoding="utf-8")
-        item = read_manifest(place)
-        put_calibration(item, asset_of(folder / CALIBRATION))
+        _copy_bundle(_unchanged(bundle), folder, without=("calibration",))
+        item = read_manifest(folder)
+        put_calibration(item, _asset(content))
+        (folder / calibration_name(content)).write_bytes(content)
         write_manifest(folder, item)
         with _called(folder, target):
             Bundle.open(folder)
@@ -120,7 +125,7 @@ def save_cascade(
     Raises
     ------
     OutputError
-        ``path`` exists already and ``overwrite`` is off.
+        ``path`` exists already and ``overwrite`` is off, or it is no bundle.
     BundleError, ModelError
         Models and tree don't fit each other.
     """
@@ -128,7 +133,7 @@ def save_cascade(
     main = _opened(main)
     members = [*main.specialists, *(_member(taxonomy, *pair) for pair in specialists.items())]
     _check_members(main, members, taxonomy)
-    with written_aside(target) as folder:
+    with written_aside(target, overwrite=overwrite) as folder:
         shutil.copyfile(main.weights, folder / main.spec.weights_name)
         taxonomy.save(folder / TAXONOMY)
         entries = [_add_specialist(folder, member, taxonomy) for member in members]
@@ -139,8 +144,11 @@ def save_cascade(
 
 def _free(path: str | Path, overwrite: bool) -> Path:
     target = Path(path)
-    if target.exists() and not overwrite:
-        raise OutputError(f"{target} exists already; choose another folder or pass overwrite=True")
+    if target.exists():
+        if not overwrite:
+            raise OutputError(f"{target} exists already; choose another folder or pass overwrite=True")
+        if not target.is_dir() or (any(target.iterdir()) and not (target / MANIFEST).exists()):
+            raise OutputError(f"{target} is no model bundle, so it is not replaced; choose another folder")
     return target
 
 
@@ -194,14 +202,42 @@ def _refuse_in_place(place: Path) -> None:
             f"{place} is part of the cascade {place.parents[1]} and is not changed there; name a folder for a copy "
             "(out) and make the cascade anew with it, or calibrate the cascade as a whole"
         )
+    if not os.access(place, os.W_OK):
+        raise OutputError(f"{place} may not be written to; name a folder for a copy (out)")
 
 
-def _link(source: str, target: str) -> None:
-    """The same file under another name, or a copy where the file system has no such thing."""
-    try:
-        os.link(source, target)
-    except OSError:
-        shutil.copyfile(source, target)
+def _calibrate(bundle: Bundle, content: bytes) -> None:
+    """Puts the text of a calibration into a bundle itself. ``model.json`` is replaced last, and decides."""
+    place, asset = bundle.path.resolve(), _asset(content)
+    with changed_alone(place) as alone:
+        before = _unchanged(bundle)
+        names = {asset.href} | {each.href for kind, each in before.files.items() if kind == "calibration"}
+        item = read_manifest(place)
+        put_calibration(item, asset)
+        try:
+            put_file(place / asset.href, content)
+            put_file(place / MANIFEST, manifest_text(item).encode())
+        except OSError as error:
+            raise StorageError(
+                f"the calibration could not be put into {place}, which is as it was: {error.strerror or error}"
+            ) from error
+        finally:
+            drop_unnamed(place, names, alone)
+
+
+def _asset(content: bytes) -> Asset:
+    return Asset(calibration_name(content), len(content), hashlib.sha256(content).hexdigest())
+
+
+def _unchanged(bundle: Bundle) -> Bundle:
+    """The bundle as it is on disk now; refused if its model is another one than that of ``bundle``."""
+    now = Bundle.open(bundle.path.resolve())
+    if replace(now, calibration=None).fingerprint != replace(bundle, calibration=None).fingerprint:
+        raise BundleError(
+            f"{bundle.path} holds another model than when it was opened, which this calibration is not for; "
+            "calibrate it again"
+        )
+    return now
 
 
 def _opened(bundle: _Source) -> Bundle:
@@ -257,9 +293,10 @@ def _add_specialist(folder: Path, member: Specialist, taxonomy: Taxonomy) -> Spe
     return SpecialistEntry(member.node, href, member.threshold, sha256(folder / href / MANIFEST))
 
 
-def _copy_bundle(bundle: Bundle, target: Path) -> None:
-    target.mkdir(parents=True)
-    for name in (MANIFEST, *(asset.href for asset in bundle.files.values())):
+def _copy_bundle(bundle: Bundle, target: Path, without: Sequence[str] = ()) -> None:
+    """Copies what ``model.json`` names, but for files of the kinds ``without``; nothing else that is in the folder."""
+    target.mkdir(parents=True, exist_ok=True)
+    for name in (MANIFEST, *(asset.href for kind, asset in bundle.files.items() if kind not in without)):
         shutil.copyfile(bundle.path / name, target / name)
     for specialist in bundle.specialists:
         _copy_bundle(specialist.bundle, target / specialist.href)

@@ -8,6 +8,7 @@ from typing import Any
 from rssegment.config import SceneOptions
 from rssegment.errors import InputError, MismatchError
 from rssegment.model import Bundle, ModelSpec, bundled_names, check_scene
+from rssegment.model.folder import is_calibration
 from rssegment.run.planning import facts_of
 from rssegment.run.store import read_json
 from rssegment.scene import Scene
@@ -113,9 +114,7 @@ def _file(path: Path) -> dict[str, Any] | None:
     InputError
         It is another file of ours; says what it is.
     """
-    if path.name == "model.json" or (
-        path.name == "calibration.json" and (path.parent / "model.json").exists()
-    ):
+    if path.name == "model.json" or (is_calibration(path.name) and (path.parent / "model.json").exists()):
         return _bundle(Bundle.open(path.parent))
     if path.name == "run.json":
         return _run(path)

@@ -12,8 +12,18 @@ import pytest
 import torch
 from torch import Tensor
 
-from rssegment.errors import BundleError, MismatchError, ModelError, OutputError
-from rssegment.model import Bundle, Model, bundled_names, create_architecture, load_model, save_bundle
+from rssegment.errors import BundleError, MismatchError, ModelError, OutputError, StorageError
+from rssegment.model import (
+    Bundle,
+    Calibration,
+    Model,
+    bundled_names,
+    create_architecture,
+    load_model,
+    save_bundle,
+    save_calibration,
+)
+from rssegment.model.folder import written_aside
 from rssegment.taxonomy import Taxonomy
 from tests.model.conftest import BANDS, CODES, PATCH, Tiny, make_spec
 
@@ -291,6 +301,68 @@ def test_overwrite_replaces_all_or_nothing(bundle: Path, tmp_path: Path, taxonom
     assert after.fingerprint != before
     assert sorted(p.name for p in bundle.iterdir()) == ["model.json", "taxonomy.yaml", "weights.safetensors"]
     assert sorted(p.name for p in tmp_path.iterdir()) == ["bundle"]
+
+
+def test_what_is_no_bundle_is_not_replaced(tmp_path: Path, taxonomy: Taxonomy) -> None:
+    work = {"spec": make_spec(artifact="torchscript"), "taxonomy": taxonomy, "overwrite": True}
+    network = torch.jit.script(Tiny())
+    (tmp_path / "photos").mkdir()
+    (tmp_path / "photos" / "a.jpg").touch()
+    (tmp_path / "file").touch()
+    for name in ("photos", "file"):
+        with pytest.raises(OutputError, match=f"{name} is no model bundle, so it is not replaced"):
+            save_bundle(tmp_path / name, network, **work)
+    (tmp_path / "empty").mkdir()
+    assert save_bundle(tmp_path / "empty", network, **work).spec.name == "tiny"
+
+
+def test_overwriting_a_link_replaces_what_it_leads_to(
+    bundle: Path, tmp_path: Path, taxonomy: Taxonomy
+) -> None:
+    (tmp_path / "deep").mkdir()
+    (tmp_path / "link").symlink_to("bundle")
+    (tmp_path / "dangling").symlink_to("deep/later")
+    for name, place in (("link", bundle), ("dangling", tmp_path / "deep" / "later")):
+        spec = make_spec(artifact="torchscript", title=name)
+        save_bundle(tmp_path / name, torch.jit.script(Tiny()), spec, taxonomy, overwrite=True)
+        assert (tmp_path / name).is_symlink()
+        assert Bundle.open(place).spec.title == name
+    assert {p.name for p in tmp_path.iterdir()} == {"bundle", "link", "dangling", "deep"}
+
+
+def test_two_new_bundles_at_one_place(bundle: Path, tmp_path: Path) -> None:
+    """The second doesn't replace the first without having been told so."""
+
+    def write() -> None:
+        with written_aside(tmp_path / "b"):
+            shutil.copytree(bundle, tmp_path / "b")
+
+    with pytest.raises(StorageError, match="could not be written: Directory not empty"):
+        write()
+    assert Bundle.open(tmp_path / "b").fingerprint == Bundle.open(bundle).fingerprint
+    assert {p.name for p in tmp_path.iterdir()} == {"bundle", "b"}
+
+
+def test_weights_that_are_not_there(tmp_path: Path, taxonomy: Taxonomy) -> None:
+    with pytest.raises(StorageError, match=r"No such file or directory: .*none\.pt"):
+        save_bundle(tmp_path / "b", tmp_path / "none.pt", make_spec(artifact="torchscript"), taxonomy)
+
+
+def test_a_bundle_that_is_replaced_while_it_is_opened(bundle: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Files of the new one don't fit the old description; then the description is read again."""
+    from rssegment.model import bundle as module
+
+    check, calls = module.check_file, []
+
+    def late(folder: Path, asset: Any) -> None:
+        calls.append(asset)
+        if len(calls) == 1:
+            save_calibration(bundle, Calibration(temperature=2))
+            raise BundleError("lacks its file")
+        check(folder, asset)
+
+    monkeypatch.setattr(module, "check_file", late)
+    assert Bundle.open(bundle).calibration == Calibration(temperature=2)
 
 
 def test_describe_is_json(saved: Path) -> None:

@@ -1,7 +1,13 @@
 from __future__ import annotations
 
+import hashlib
 import json
+import os
 import shutil
+import stat
+import subprocess
+import sys
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
@@ -11,7 +17,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from torch import Tensor
 
-from rssegment.errors import BundleError, OutputError, SettingsError
+from rssegment.errors import BundleError, OutputError, SettingsError, StorageError
 from rssegment.model import Bundle, Calibration, save_bundle, save_calibration
 from rssegment.model.calibration import read_calibration
 from rssegment.taxonomy import Taxonomy
@@ -28,6 +34,13 @@ def bundle(tmp_path: Path, taxonomy: Taxonomy) -> Path:
     torch.manual_seed(4)
     spec = make_spec(artifact="torchscript", architecture="tiny", architecture_options={})
     return save_bundle(tmp_path / "plain", torch.jit.script(Tiny()), spec, taxonomy).path
+
+
+PLAIN = ["model.json", "model.pt", "taxonomy.yaml"]
+
+
+def calibration_of(bundle: Path) -> Path:
+    return bundle / Bundle.open(bundle).files["calibration"].href
 
 
 def files(folder: Path) -> dict[str, bytes]:
@@ -94,13 +107,7 @@ def test_a_bundle_is_calibrated_in_place(bundle: Path, values: Tensor) -> None:
     after = save_calibration(bundle, SOME)
     assert after.path == bundle
     assert after.calibration == SOME == Bundle.open(bundle).calibration
-    assert sorted(files(bundle)) == [
-        "calibration.json",
-        "model.json",
-        "model.pt",
-        "notes.txt",
-        "taxonomy.yaml",
-    ]
+    assert sorted(files(bundle)) == [calibration_of(bundle).name, *PLAIN[:2], "notes.txt", PLAIN[2]]
     assert after.weights.read_bytes() == weights
     assert after.fingerprint != before.fingerprint
     assert sorted(p.name for p in bundle.parent.iterdir()) == ["plain"]
@@ -117,6 +124,8 @@ def test_a_second_calibration_replaces_the_first(bundle: Path) -> None:
     assert second.calibration == Calibration(temperature=0.5)
     assert second.fingerprint != first.fingerprint
     assert save_calibration(bundle, SOME).fingerprint == first.fingerprint
+    assert save_calibration(bundle, SOME).fingerprint == first.fingerprint
+    assert sorted(files(bundle)) == [calibration_of(bundle).name, *PLAIN]
 
 
 def test_the_fingerprint_covers_what_decides_the_result(bundle: Path) -> None:
@@ -152,7 +161,7 @@ def test_bundles_of_the_installation_are_copied_only(tmp_path: Path) -> None:
     assert facts == {"temperature": 1.7, "thresholds": {"0.05": 0.9, "0.2": 0.6}, "measured": SOME.measured}
     plain = json.loads((Bundle.open("demo").path / "model.json").read_text())
     item = json.loads((made.path / "model.json").read_text())
-    assert item["assets"].pop("calibration")["href"] == "./calibration.json"
+    assert item["assets"].pop("calibration")["href"] == f"./{calibration_of(made.path).name}"
     assert item == plain
 
 
@@ -163,17 +172,154 @@ def test_a_link_to_a_bundle_stays_a_link(bundle: Path, tmp_path: Path) -> None:
     assert Bundle.open(bundle).calibration == SOME
 
 
-def test_nothing_changes_where_saving_fails(bundle: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.mark.parametrize("where", ["itself", "copy"])
+@pytest.mark.parametrize("step", ["fsync", "replace"])
+def test_nothing_changes_where_the_disk_is_full(
+    bundle: Path, tmp_path: Path, where: str, step: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
     before = files(bundle)
 
-    def full(*_: Any) -> None:
+    def full(*_: Any, **__: Any) -> None:
         raise OSError(28, "No space left on device")
 
-    monkeypatch.setattr("rssegment.model.saving.write_manifest", full)
-    with pytest.raises(Exception, match="No space left"):
-        save_calibration(bundle, SOME)
+    if where == "itself":
+        monkeypatch.setattr(*{"fsync": (os, "fsync"), "replace": (Path, "replace")}[step], full)
+    else:
+        monkeypatch.setattr(*{"fsync": (shutil, "copyfile"), "replace": (Path, "rename")}[step], full)
+    with pytest.raises(StorageError, match="No space left"):
+        save_calibration(bundle, SOME, None if where == "itself" else tmp_path / "copy")
     assert files(bundle) == before
-    assert [p.name for p in bundle.parent.iterdir()] == ["plain"]
+    assert [p.name for p in tmp_path.iterdir()] == ["plain"]
+
+
+def test_bundles_with_the_former_name_of_the_file(bundle: Path) -> None:
+    save_calibration(bundle, SOME)
+    name = calibration_of(bundle).name
+    (bundle / name).rename(bundle / "calibration.json")
+    (bundle / "model.json").write_text((bundle / "model.json").read_text().replace(name, "calibration.json"))
+    assert Bundle.open(bundle).calibration == SOME
+    save_calibration(bundle, Calibration(temperature=3))
+    assert sorted(files(bundle)) == [calibration_of(bundle).name, *PLAIN]
+
+
+def test_only_calibrations_are_removed_whatever_the_description_says(bundle: Path) -> None:
+    """A description that calls other files its calibration must not have them deleted."""
+    (bundle / "thesis.txt").write_text(SOME.dump())
+    item = json.loads((bundle / "model.json").read_text())
+    digest = hashlib.sha256(SOME.dump().encode()).hexdigest()
+    item["assets"]["calibration"] = {
+        "href": "./thesis.txt",
+        "file:size": 1,
+        "file:checksum": f"1220{digest}",
+    }
+    (bundle / "model.json").write_text(json.dumps(item))
+    save_calibration(bundle, SOME)
+    assert (bundle / "thesis.txt").exists()
+
+
+# Whose files and what rights
+
+
+def rights(folder: Path) -> dict[str, int]:
+    return {str(p.relative_to(folder)): p.lstat().st_mode for p in (folder, *folder.rglob("*"))}
+
+
+@pytest.mark.skipif(os.name != "posix", reason="rights of files are those of POSIX")
+def test_rights_are_kept_and_links_are_not_followed(bundle: Path, tmp_path: Path) -> None:
+    elsewhere = tmp_path / "elsewhere"
+    elsewhere.mkdir(mode=0o700)
+    (elsewhere / "secret").write_text("mine")
+    (elsewhere / "secret").chmod(0o600)
+    shutil.move(bundle / "model.pt", elsewhere / "weights")
+    (elsewhere / "weights").chmod(0o400)
+    os.link(elsewhere / "secret", bundle / "hard")
+    for name, place in {"model.pt": "weights", "more": "secret", "all": ".", "gone": "none"}.items():
+        (bundle / name).symlink_to(elsewhere / place)
+    (bundle / "loop").symlink_to(".")
+    (bundle / "model.json").chmod(0o640)
+    (bundle / "taxonomy.yaml").chmod(0o444)
+    (bundle / "run.sh").touch(mode=0o750)
+    bundle.chmod(0o751)
+    before = rights(bundle), rights(elsewhere)
+    save_calibration(bundle, SOME)
+    after = rights(bundle)
+    assert stat.S_IMODE(after.pop(calibration_of(bundle).name)) == 0o640
+    assert (after, rights(elsewhere)) == before
+    # a copy has what its description names, with the rights of any new file
+    made = save_calibration(bundle, SOME, tmp_path / "copy").path
+    (tmp_path / "new").touch()
+    assert sorted(files(made)) == [calibration_of(bundle).name, *PLAIN]
+    assert {p.lstat().st_mode for p in made.iterdir()} == {(tmp_path / "new").stat().st_mode}
+    assert rights(elsewhere) == before[1]
+
+
+def test_a_description_that_is_a_link_becomes_a_file_of_the_bundle(bundle: Path, tmp_path: Path) -> None:
+    shutil.move(bundle / "model.json", tmp_path / "blob")
+    (tmp_path / "blob").chmod(0o400)
+    (bundle / "model.json").symlink_to(tmp_path / "blob")
+    blob, mode = (tmp_path / "blob").read_bytes(), (tmp_path / "blob").stat().st_mode
+    assert save_calibration(bundle, SOME).calibration == SOME
+    assert not (bundle / "model.json").is_symlink()
+    assert ((tmp_path / "blob").read_bytes(), (tmp_path / "blob").stat().st_mode) == (blob, mode)
+
+
+def test_a_calibration_of_another_model_is_refused(bundle: Path, tmp_path: Path, taxonomy: Taxonomy) -> None:
+    measured = Bundle.open(bundle)
+    save_calibration(bundle, SOME)  # that is no other model
+    assert save_calibration(measured, Calibration(temperature=2)).calibration == Calibration(temperature=2)
+    torch.manual_seed(9)
+    spec = make_spec(artifact="torchscript", architecture="tiny", architecture_options={})
+    save_bundle(bundle, torch.jit.script(Tiny()), spec, taxonomy, overwrite=True)
+    for out in (None, tmp_path / "copy"):
+        with pytest.raises(BundleError, match="another model than when it was opened"):
+            save_calibration(measured, SOME, out)
+    assert Bundle.open(bundle).calibration is None
+
+
+# Stopped, killed, and two at once: see also interrupted.py
+
+
+@pytest.mark.skipif(not hasattr(os, "fork"), reason="needs fork")
+@pytest.mark.parametrize("what", ["calibrate", "overwrite"])
+@pytest.mark.parametrize("how", ["kill", "raise"])
+def test_a_bundle_survives_any_step_of(what: str, how: str, bundle: Path) -> None:
+    script = Path(__file__).with_name("interrupted.py")
+    done = subprocess.run(
+        [sys.executable, script, what, how, bundle], capture_output=True, text=True, timeout=300, check=False
+    )
+    assert done.returncode == 0, done.stderr
+    steps, old, new, named = map(int, done.stdout.split())
+    assert steps >= 7
+    assert old >= 4
+    assert new >= 2
+    assert named == (1 if (what, how) == ("overwrite", "kill") else 0)
+
+
+@pytest.mark.parametrize("locks", [True, False])
+def test_several_at_once_and_readers_all_see_a_sound_bundle(
+    bundle: Path, locks: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    if not locks:
+        monkeypatch.setattr("rssegment.model.folder.fcntl", None)
+    save_calibration(bundle, Calibration(temperature=1))
+
+    def calibrate(first: int) -> None:
+        for k in range(12):
+            save_calibration(bundle, Calibration(temperature=first + k))
+
+    def read(_: int) -> None:
+        for _ in range(60):
+            assert Bundle.open(bundle).calibration is not None
+
+    with ThreadPoolExecutor(6) as pool:
+        work = [pool.submit(calibrate, 100 * k) for k in range(1, 4)]
+        work += [pool.submit(read, k) for k in range(3)]
+        for each in work:
+            each.result()
+    left = sorted(set(files(bundle)) - {calibration_of(bundle).name})
+    assert left == PLAIN if locks else set(PLAIN) <= set(left)
+    save_calibration(bundle, SOME)
+    assert not locks or sorted(files(bundle)) == [calibration_of(bundle).name, *PLAIN]
 
 
 @pytest.mark.parametrize(
@@ -196,12 +342,12 @@ def test_a_damaged_file(tmp_path: Path, text: str, said: str) -> None:
 
 def test_a_calibration_that_was_changed_or_lost(bundle: Path) -> None:
     save_calibration(bundle, SOME)
-    path = bundle / "calibration.json"
+    path = calibration_of(bundle)
     path.write_text(path.read_text().replace("1.7", "2.7"))
     with pytest.raises(BundleError, match="changed or damaged"):
         Bundle.open(bundle)
     path.unlink()
-    with pytest.raises(BundleError, match=r"lacks its file calibration\.json"):
+    with pytest.raises(BundleError, match=f"lacks its file {path.name}"):
         Bundle.open(bundle)
 
 

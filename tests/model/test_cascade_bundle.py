@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import copy
+import hashlib
 import json
+import os
 import shutil
 from collections.abc import Callable
 from pathlib import Path
@@ -315,6 +317,74 @@ def test_a_member_that_was_changed_or_lost(cascade: Path) -> None:
     shutil.rmtree(cascade / "specialists" / "c1")
     with pytest.raises(BundleError, match=r"lacks its folder specialists/c1.*copy the whole folder again"):
         Bundle.open(cascade)
+
+
+def test_a_member_without_its_description(cascade: Path) -> None:
+    (cascade / "specialists" / "c1" / "model.json").unlink()
+    with pytest.raises(BundleError, match=r"c1 has no model\.json"):
+        Bundle.open(cascade)
+
+
+@pytest.mark.parametrize("place", ["..", "../..", "c2"])
+def test_a_member_that_leads_back_into_the_cascade(place: str, cascade: Path) -> None:
+    """Checksums of descriptions make circles impossible, by links too."""
+    shutil.rmtree(cascade / "specialists" / "c1")
+    (cascade / "specialists" / "c1").symlink_to(place)
+    with pytest.raises(BundleError, match=r"changed or damaged since the cascade was made|no model\.json"):
+        Bundle.open(cascade)
+
+
+def test_a_member_elsewhere_is_what_the_cascade_was_made_of_or_refused(
+    parts: Path, cascade: Path, tmp_path: Path
+) -> None:
+    before = Bundle.open(cascade).fingerprint
+    link = cascade / "specialists" / "c1"
+    shutil.move(link, tmp_path / "store")
+    link.symlink_to(tmp_path / "store")
+    assert Bundle.open(cascade).fingerprint == before
+    # a copy has files and no links
+    copy = save_calibration(cascade, Calibration(), tmp_path / "copy").path
+    assert not any(path.is_symlink() for path in copy.rglob("*"))
+    assert len(files(copy)) == len(files(cascade)) + 4  # those behind the link, and the calibration
+    link.unlink()
+    link.symlink_to(parts / "crop")
+    with pytest.raises(BundleError, match="changed or damaged since the cascade was made"):
+        Bundle.open(cascade)
+
+
+def test_a_copy_has_only_what_descriptions_name(cascade: Path, tmp_path: Path) -> None:
+    named = files(cascade)
+    (cascade / "loop").symlink_to(".")
+    (cascade / "specialists" / "c1" / "gone").symlink_to("none")
+    (cascade / "specialists" / "c2" / "notes.txt").touch()
+    os.mkfifo(cascade / "pipe")
+    copy = save_calibration(cascade, Calibration(temperature=2), tmp_path / "copy")
+    calibration = copy.files["calibration"].href
+    assert files(copy.path) == sorted([*named, calibration])
+    assert copy.load()(values_of()).shape[1] == len(TREE.leaves)
+
+
+def test_specialists_without_end(cascade: Path) -> None:
+    """Deeper than any tree, each with a sound checksum."""
+    inner = cascade / "model.json"
+    item = json.loads(inner.read_text())
+    digest = hashlib.sha256(inner.read_bytes()).hexdigest()
+    place = cascade.parent / "deepest"
+    shutil.copytree(cascade, place)
+    for depth in range(400):
+        item["properties"]["rssegment:specialists"] = [
+            {"node": 1, "href": "./s", "threshold": 0, "file:checksum": f"1220{digest}"}
+        ]
+        outer = place.with_name(f"d{depth}")
+        outer.mkdir()
+        place.rename(outer / "s")
+        for name in ("model.pt", "taxonomy.yaml"):
+            os.link(outer / "s" / name, outer / name)
+        text = json.dumps(item)
+        (outer / "model.json").write_text(text)
+        digest, place = hashlib.sha256(text.encode()).hexdigest(), outer
+    with pytest.raises(BundleError, match="specialists inside specialists without end"):
+        Bundle.open(place)
 
 
 def test_folders_of_classes_with_odd_names(parts: Path, tmp_path: Path) -> None:
