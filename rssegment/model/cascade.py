@@ -50,6 +50,8 @@ class Cascade:
             torch.tensor([m.model.leaves.index(code) for code in self.leaves[place]], device=self.device)
             for m, place in zip(self.members, self._places, strict=True)
         ]
+        self._fill = _pixel(main.fill, self.device)
+        self._fills = [_pixel(m.model.fill, self.device) for m in self.members]
 
     @property
     def spec(self) -> ModelSpec:
@@ -62,7 +64,7 @@ class Cascade:
 
     @property
     def fill(self) -> np.ndarray[Any, np.dtype[np.float32]]:
-        """Band values (C,) to put where a scene has no data."""
+        """Band values (C,) to put where a scene has no data; members see their own there."""
         return self.main.fill
 
     def __call__(self, values: Values) -> Tensor:
@@ -90,14 +92,18 @@ class Cascade:
         if self._spread is not None:
             channels, counts = self._spread
             shares = shares.index_select(1, channels).div_(counts)
-        for member, place, order in zip(self.members, self._places, self._orders, strict=True):
+        blank = (values == self._fill).all(1, keepdim=True)
+        for k, (member, place, order) in enumerate(
+            zip(self.members, self._places, self._orders, strict=True)
+        ):
             part = shares[:, place]
             first, *others = part.unsqueeze(1).unbind(2)
             mass = sum(others, first)  # (B, 1, H, W): the node's probability, in one order whatever the batch
             # at most 1, whatever the sum's last bits
             needed = mass.amax((1, 2, 3)).clamp_max(1) > member.threshold
             if bool(needed.any()):
-                refined = mass * member.shares(values).index_select(1, order)
+                seen = torch.where(blank, self._fills[k], values[:, member.bands])
+                refined = mass * member.shares(seen).index_select(1, order)
                 shares[:, place] = torch.where(needed.view(-1, 1, 1, 1), refined, part)
         return shares
 
@@ -116,8 +122,7 @@ class Member:
         self.bands = [folded.index(name.casefold()) for name in model.spec.band_names]
 
     def shares(self, values: Tensor) -> Tensor:
-        """Probabilities of the model's leaves (B, L, H, W), of values in the cascade's bands."""
-        values = values[:, self.bands]
+        """Probabilities of the model's leaves (B, L, H, W), of values in its own bands."""
         size = self.model.spec.batch
         if size is None or size == len(values):
             return self.model(values)
@@ -129,6 +134,10 @@ class Member:
             part = values[start : start + size]
             full = torch.cat([part, part[-1:].expand(size - len(part), -1, -1, -1)])
             yield self.model(full)[: len(part)]
+
+
+def _pixel(values: np.ndarray[Any, np.dtype[np.float32]], device: torch.device) -> Tensor:
+    return torch.from_numpy(values).to(device).view(1, -1, 1, 1)
 
 
 def _spread(groups: Sequence[Sequence[int]], device: torch.device) -> tuple[Tensor, Tensor] | None:

@@ -102,6 +102,38 @@ def build(part: Part, tree: Taxonomy = TREE, seed: int = 0, names: Sequence[str]
     return Cascade(main, members, tree, part.temperature)
 
 
+def test_a_member_sees_its_own_fill_where_there_is_no_data() -> None:
+    """Else its picture of what is beside would depend on what the main model was trained on."""
+    tree = tree_of({1: {11: {}, 12: {121: {}, 122: {}}}, 2: {}})
+    means = (90.0, 40.0, 7.0, 60.0)[: len(BANDS)]
+
+    def model(channels: Sequence[int], shift: float, bands: Sequence[str], below: Taxonomy) -> Model:
+        spec = spec_of(channels, bands)
+        told = tuple(b.model_copy(update={"mean": means[BANDS.index(b.name)] + shift}) for b in spec.bands)
+        net = torch.nn.Conv2d(len(bands), len(channels), 3, padding=1)
+        return Model(net, spec.model_copy(update={"bands": told}), below)
+
+    torch.manual_seed(3)
+    other = tuple(reversed(BANDS))
+    deep = model((121, 122), 33.0, other[:1], subtree(tree, tree.node(12), "deep"))
+    built = model(
+        (11, 12), 20.0, other[:2], main_tree(spec_of((11, 12)), subtree(tree, tree.node(1), "b"), [12])
+    )
+    inner = Cascade(built, [Member(12, deep, 0.0, other[:2])], subtree(tree, tree.node(1), "b"))
+    main = model((1, 2), 0.0, BANDS, main_tree(spec_of((1, 2)), tree, [1]))
+    cascade = Cascade(main, [Member(1, inner, 0.0, BANDS)], tree)
+    holes = torch.zeros(2, 1, SIDE, SIDE, dtype=torch.bool)
+    holes[:, :, SIDE // 4 : SIDE // 2, 1:] = True
+
+    def seen(network: LeafModel) -> Tensor:
+        places = [BANDS.index(name) for name in network.spec.band_names]
+        return torch.where(holes, torch.from_numpy(network.fill).view(1, -1, 1, 1), values_of(4)[:, places])
+
+    top, second, third = main(seen(main)), built(seen(built)), deep(seen(deep))
+    wanted = torch.cat([second[:, :1], second[:, 1:] * third], 1) * top[:, :1]
+    torch.testing.assert_close(cascade(seen(main))[:, :3], wanted, atol=1e-6, rtol=1e-5)
+
+
 def values_of(seed: int, batch: int = 2, bands: int = len(BANDS)) -> Tensor:
     return 255 * torch.rand(batch, bands, SIDE, SIDE, generator=torch.Generator().manual_seed(seed))
 
