@@ -530,3 +530,36 @@ def test_render_is_for_people(small: Taxonomy) -> None:
     assert "description: |-\n  One line.\n\n    And another.\n" in text
     document = Document("x", (Entry(1, "a", (0, 0, 0), line=2),))
     assert parse(render(document), "x").entries[0].line == 3
+
+
+# Arrays
+
+
+@given(taxonomies())
+def test_values_folded_from_the_leaves_up(tree: Taxonomy) -> None:
+    """Each node once, from its children in order: their paths joined are what lies under it."""
+    arrays = tree.arrays
+    folded = arrays.fold([(leaf.code,) for leaf in tree.leaves], lambda parts: sum(parts, ()))
+    for row, below in enumerate(folded):
+        assert below == tuple(tree.leaf_codes[arrays.membership[row]])
+        assert [arrays.codes[child] for child in arrays.children[row]] == [
+            node.code for node in tree.children(tree.nodes[row])
+        ]
+    assert [arrays.codes[row] for row in arrays.children[-1]] == [
+        node.code for node in tree.nodes if node.parent is None
+    ]
+    with pytest.raises(ValueError, match="zip"):
+        arrays.fold([], len)
+
+
+@given(taxonomies(), st.data())
+def test_ancestors_at_a_level(tree: Taxonomy, data: st.DataObject) -> None:
+    arrays, size = tree.arrays, len(tree.nodes)
+    rows = np.array(data.draw(st.lists(st.integers(0, size), min_size=1, max_size=9)))
+    levels = np.array(data.draw(st.lists(st.integers(0, tree.depth + 1), min_size=1, max_size=4)))
+    found = arrays.ancestors_at(rows, levels[:, None])
+    assert found.shape == (len(levels), len(rows))
+    depths = np.append(arrays.levels, 0)
+    assert np.array_equal(depths[found], np.minimum(depths[rows], levels[:, None]))
+    assert arrays.ancestry[np.broadcast_to(rows, found.shape), found].all()
+    assert np.array_equal(arrays.ancestors_at(rows, int(levels[0])), found[0])

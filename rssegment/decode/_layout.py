@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from dataclasses import dataclass
 from functools import cached_property
+from itertools import chain
 from typing import Self
 
 import numpy as np
@@ -13,6 +14,7 @@ from numpy.typing import NDArray
 
 from rssegment.errors import ModelError
 from rssegment.taxonomy import Taxonomy
+from rssegment.taxonomy.arrays import TreeArrays
 
 __all__ = ["Tree", "check_channels", "chunk_of", "pixels_of"]
 
@@ -29,6 +31,7 @@ class Tree:
     ``children[first[n] : first[n + 1]]``, in pre-order.
     """
 
+    tree: TreeArrays
     leaves: Int32
     levels: Int32
     parents: Int32
@@ -38,31 +41,16 @@ class Tree:
     @classmethod
     def of(cls, taxonomy: Taxonomy) -> Self:
         arrays = taxonomy.arrays
-        size = len(arrays.codes)
-        first = np.zeros(size + 2, np.int32)
-        np.cumsum(np.bincount(arrays.parents, minlength=size + 1), out=first[1:])
-        children = np.argsort(arrays.parents, kind="stable").astype(np.int32)
-        return cls(arrays.leaves.copy(), arrays.levels.copy(), arrays.parents, first, children)
+        first = np.cumsum([0, *map(len, arrays.children)], dtype=np.int32)
+        children = np.array([*chain.from_iterable(arrays.children)], np.int32)
+        return cls(arrays, arrays.leaves.copy(), arrays.levels.copy(), arrays.parents, first, children)
 
     @cached_property
     def spans(self) -> Int32:
         """(N + 1, 2): the leaves under row n are channels ``spans[n, 0]`` to ``spans[n, 1]`` - 1."""
-        size = len(self.levels)
-        spans = np.zeros((size + 1, 2), np.int32)
-        spans[:, 0], spans[size] = len(self.leaves), (0, len(self.leaves))
-        spans[self.leaves] = np.arange(len(self.leaves))[:, None] + (0, 1)
-        for row in range(size - 1, -1, -1):  # pre-order: the row's children are complete
-            parent = spans[self.parents[row]]
-            parent[:] = min(parent[0], spans[row, 0]), max(parent[1], spans[row, 1])
-        return spans
-
-    def rows_at(self, level: int) -> Int32:
-        """(N + 1,): each row's ancestor at ``level``; rows that aren't below it stand for themselves."""
-        parents, levels = np.append(self.parents, len(self.parents)), np.append(self.levels, 0)
-        rows = np.arange(len(parents))
-        for _ in range(self.levels.max()):
-            rows = np.where(levels[rows] > level, parents[rows], rows)
-        return rows.astype(np.int32)
+        leaves = [(channel, channel + 1) for channel in range(len(self.leaves))]
+        spans = self.tree.fold(leaves, lambda parts: (parts[0][0], parts[-1][1]))
+        return np.array([*spans, (0, len(leaves))], np.int32)
 
 
 def check_channels(probabilities: NDArray[np.floating], taxonomy: Taxonomy) -> None:

@@ -64,7 +64,7 @@ def decide(
     shape = probabilities.shape[1:]
     known = _mask(valid, shape)
     tree, choice = Tree.of(taxonomy), _choice(rule, taxonomy)
-    up = _up(levels, tree, taxonomy)
+    up = _up(levels, taxonomy)
     codes = np.append(taxonomy.arrays.codes, choice.undecided).astype(np.uint16)
     labels, values = np.empty(known.size, np.uint16), np.empty((2 + len(up), known.size), np.float32)
     missing = 0
@@ -136,12 +136,13 @@ def _choice(rule: Rule, taxonomy: Taxonomy) -> _Choice:
     return _Choice(COSTS, rule.rows(taxonomy), matrix=rule.matrix.copy(), undecided=undecided)
 
 
-def _up(levels: Sequence[int], tree: Tree, taxonomy: Taxonomy) -> NDArray[np.int32]:
+def _up(levels: Sequence[int], taxonomy: Taxonomy) -> NDArray[np.int32]:
     """(K, N + 1): the rows' ancestors at each of ``levels``."""
     for level in levels:
         if not 1 <= level <= taxonomy.depth:
             raise SettingsError(
                 f"level {level} was asked for; taxonomy {taxonomy.name!r} has levels 1 to {taxonomy.depth}"
             )
-    rows = [tree.rows_at(level) for level in levels]
-    return np.array(rows, np.int32).reshape(len(rows), len(taxonomy.nodes) + 1)
+    tree, rows = taxonomy.arrays, np.arange(len(taxonomy.nodes) + 1)
+    found = [tree.ancestors_at(rows, level) for level in levels]
+    return np.array(found, np.int32).reshape(len(found), len(rows))

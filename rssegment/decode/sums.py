@@ -3,9 +3,8 @@
 from __future__ import annotations
 
 import operator
-from collections.abc import Callable
 from functools import reduce
-from typing import TYPE_CHECKING, Any, TypeVar
+from typing import TYPE_CHECKING, TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
@@ -50,18 +49,16 @@ def marginals(
             "probabilities, C-contiguous and writable, and probabilities of float32"
         )
     if not isinstance(probabilities, np.ndarray):
-        return _of_tensor(probabilities, Tree.of(taxonomy))
+        return _of_tensor(probabilities, taxonomy)
     if floats:
         return _of_floats(probabilities, taxonomy, out)
     kind = probabilities.dtype
-    return np.stack(
-        _rows(
-            list(probabilities),
-            Tree.of(taxonomy),
-            lambda row: row.astype(np.float64),
-            lambda row: row.astype(kind),
-        )
-    )
+    rows = taxonomy.arrays.fold([*probabilities], lambda parts: _sum(parts).astype(kind))
+    return np.stack(rows)
+
+
+def _sum(parts: list[NDArray[np.floating]]) -> NDArray[np.float64]:
+    return reduce(operator.add, [part.astype(np.float64) for part in parts])
 
 
 def _fits(out: NDArray[np.float32], shape: tuple[int, ...]) -> bool:
@@ -83,23 +80,14 @@ def _of_floats(
     return nodes.reshape(len(nodes), *shape)
 
 
-def _of_tensor(probabilities: torch.Tensor, tree: Tree) -> torch.Tensor:
+def _of_tensor(probabilities: torch.Tensor, taxonomy: Taxonomy) -> torch.Tensor:
     import torch
 
     kind = probabilities.dtype
     wide = torch.float32 if probabilities.device.type == "mps" else torch.float64  # Metal has no float64
-    return torch.stack(_rows(list(probabilities), tree, lambda row: row.to(wide), lambda row: row.to(kind)))
-
-
-def _rows(
-    leaves: list[Any], tree: Tree, widen: Callable[[Any], Any], narrow: Callable[[Any], Any]
-) -> list[Any]:
-    """Arrays or tensors of all nodes; sums are taken of ``widen``-ed ones and given back ``narrow``-ed."""
-    rows: list[Any] = [None] * len(tree.levels)
-    for row, values in zip(tree.leaves.tolist(), leaves, strict=True):
-        rows[row] = values
-    for row in reversed(range(len(rows))):
-        children = tree.children[tree.first[row] : tree.first[row + 1]].tolist()
-        if children:
-            rows[row] = narrow(reduce(operator.add, [widen(rows[child]) for child in children]))
-    return rows
+    return torch.stack(
+        taxonomy.arrays.fold(
+            [*probabilities],
+            lambda parts: reduce(operator.add, [part.to(wide) for part in parts]).to(kind),
+        )
+    )

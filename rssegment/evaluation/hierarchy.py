@@ -37,7 +37,7 @@ def hierarchy_scores(confusion: Confusion) -> dict[str, float]:
     levels = np.append(tree.levels, 0)
     common = tree.common_levels[true, cut]
     mistaken = (common < levels[cut]) * pixels
-    heights = _heights(tree)[_ancestors_at(tree, true, common)]
+    heights = _heights(tree)[tree.ancestors_at(true, common)]
     given = (column <= size) * pixels
     right, claimed, there = common @ pixels, levels[cut] @ pixels, levels[true] @ pixels
     return {
@@ -51,36 +51,18 @@ def hierarchy_scores(confusion: Confusion) -> dict[str, float]:
     }
 
 
-def _cut(tree: TreeArrays) -> NDArray[np.int64]:
+def _cut(tree: TreeArrays) -> NDArray[np.int32]:
     """(N, N + 1): row of each predicted node, cut to the level of a true node that is no leaf; the root is row N."""
-    size = len(tree.codes)
-    parents = np.append(tree.parents, size)
-    levels = np.append(tree.levels, 0)
+    rows = np.arange(len(tree.codes) + 1)
     limit = tree.levels.copy()
-    limit[tree.leaves] = levels.max()
-    cut = np.broadcast_to(np.arange(size + 1), (size, size + 1))
-    while (deeper := levels[cut] > limit[:, None]).any():
-        cut = np.where(deeper, parents[cut], cut)
-    return cut
+    limit[tree.leaves] = limit.max()
+    return tree.ancestors_at(np.broadcast_to(rows, (len(limit), len(rows))), limit[:, None])
 
 
 def _heights(tree: TreeArrays) -> NDArray[np.int32]:
     """(N + 1,): number of edges from each node down to the deepest leaf under it; the root last."""
-    heights = np.zeros(len(tree.codes) + 1, np.int32)
-    for row in range(len(tree.codes) - 1, -1, -1):  # pre-order backwards: children before their parent
-        parent = tree.parents[row]
-        heights[parent] = max(heights[parent], heights[row] + 1)
-    return heights
-
-
-def _ancestors_at(tree: TreeArrays, rows: NDArray[np.intp], level: NDArray[np.int32]) -> NDArray[np.intp]:
-    """The ancestors of ``rows`` at ``level``."""
-    parents = np.append(tree.parents, len(tree.codes))
-    levels = np.append(tree.levels, 0)
-    found = rows
-    while (deeper := levels[found] > level).any():
-        found = np.where(deeper, parents[found], found)
-    return found
+    heights = tree.fold([0] * len(tree.leaves), lambda below: 1 + max(below))
+    return np.array([*heights, int(tree.levels.max())], np.int32)
 
 
 def _quotient(above: Any, below: Any) -> float:

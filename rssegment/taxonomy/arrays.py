@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import cached_property
-from typing import Self
+from typing import Any, Self, TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
@@ -13,6 +13,8 @@ from numpy.typing import NDArray
 from rssegment.taxonomy.tree import Node
 
 __all__ = ["TreeArrays"]
+
+T = TypeVar("T")
 
 
 @dataclass(frozen=True, eq=False)
@@ -60,6 +62,32 @@ class TreeArrays:
         for row, parent in enumerate(self.parents):  # pre-order: the parent's row is complete
             above[row] |= above[parent]
         return above
+
+    @cached_property
+    def children(self) -> tuple[tuple[int, ...], ...]:
+        """(N + 1,): each row's children in pre-order, the root's last."""
+        rows: list[list[int]] = [[] for _ in range(len(self.codes) + 1)]
+        for row, parent in enumerate(self.parents.tolist()):
+            rows[parent].append(row)
+        return tuple(map(tuple, rows))
+
+    def fold(self, leaves: Sequence[T], join: Callable[[list[T]], T]) -> list[T]:
+        """A value for each of N nodes: the leaves' own (in channel order), for others ``join`` of the children's."""
+        values = dict(zip(self.leaves.tolist(), leaves, strict=True))
+        for row in reversed(range(len(self.codes))):  # pre-order backwards: children before their parent
+            if self.children[row]:
+                values[row] = join([values[child] for child in self.children[row]])
+        return [values[row] for row in range(len(self.codes))]
+
+    def ancestors_at(
+        self, rows: NDArray[np.integer[Any]], level: int | NDArray[np.integer[Any]]
+    ) -> NDArray[np.int32]:
+        """The ancestors of ``rows`` at ``level``, which broadcast; rows that aren't below it stand for themselves."""
+        parents, levels = np.append(self.parents, len(self.parents)), np.append(self.levels, 0)
+        found, level = np.broadcast_arrays(rows, level)
+        while (deeper := levels[found] > level).any():
+            found = np.where(deeper, parents[found], found)
+        return found.astype(np.int32)
 
     @cached_property
     def distances(self) -> NDArray[np.int32]:

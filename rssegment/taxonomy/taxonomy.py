@@ -245,10 +245,8 @@ class Taxonomy:
         Nodes at that level or above map to themselves, 0 and codes that are not in the tree to 0.
         """
         self._check_level(level)
-        lookup = np.zeros(CODE_LIMIT + 1, np.uint16)
-        for node in self.nodes:  # pre-order: a parent's entry is there before its children need it
-            below = node.parent is not None and node.level > level
-            lookup[node.code] = lookup[node.parent] if below else node.code
+        lookup, codes = np.zeros(CODE_LIMIT + 1, np.uint16), self.arrays.codes
+        lookup[codes] = codes[self.arrays.ancestors_at(np.arange(len(codes)), level)]
         return lookup
 
     def colormap(self) -> dict[int, tuple[int, int, int, int]]:
