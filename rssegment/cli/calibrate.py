@@ -31,13 +31,16 @@ def calibrate(
         typer.Option("--out", "-o", help="Folder for a calibrated copy; default: the bundle itself."),
     ] = None,
     spatial_block: Annotated[
-        str,
+        str | None,
         typer.Option(
-            help="Side of the blocks that count as one observation: 100 (metres), 256px.", metavar="LENGTH"
+            help="Side of the blocks that count as one observation: 200 (metres), 512px. Default: what a patch of the "
+            "model sees, 100 m at least.",
+            metavar="LENGTH",
         ),
-    ] = "100",
+    ] = None,
     check: Annotated[
-        float, typer.Option(help="Share of the blocks kept back to check the result on.", min=0, max=0.9)
+        float,
+        typer.Option(help="Share of the labelled blocks kept back to check the result on.", min=0, max=0.9),
     ] = 0.5,
     seed: Annotated[int, typer.Option(help="Which blocks are kept back.", min=0)] = 0,
     mapping: Annotated[

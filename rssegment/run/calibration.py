@@ -9,11 +9,11 @@ from __future__ import annotations
 import math
 from collections.abc import Iterator, Sequence
 from contextlib import suppress
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from importlib.metadata import version
 from pathlib import Path
-from typing import Any, Self
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -22,23 +22,27 @@ from rssegment.config import Settings, parse_length
 from rssegment.decode import Leaf, decide, quantize_confidence
 from rssegment.decode.conformal import MissCounts, scores
 from rssegment.decode.temperature import fit_temperature
-from rssegment.errors import InputError, SettingsError
+from rssegment.errors import InputError
 from rssegment.evaluation import LabelPairs, Reliability
+from rssegment.grid import BlockGrid
 from rssegment.model import Bundle, Calibration, LeafModel, save_calibration
 from rssegment.model.saving import calibration_target
-from rssegment.run.held_out import Ground, Sampling, Steps, Sweep, log_loss
+from rssegment.run.held_out import EQUAL, LOOK, Ground, Sampling, Steps, default_side, look, with_weights
 from rssegment.run.planning import Plan, make_plan
 from rssegment.run.progress import Progress
 from rssegment.run.references import ReferenceOptions, open_reference
+from rssegment.run.same_ground import check_apart
+from rssegment.run.sweeps import Effort, Sweep, log_loss
 from rssegment.scene import Scene
 from rssegment.taxonomy import ClassMapping, Taxonomy
 
 __all__ = ["CalibrationResult", "calibrate"]
 
 COARSE = (0.4, 0.63, 1.0, 1.6, 2.5)  # temperatures tried first, then five around the best
+SWEEPS = (len(COARSE), 5, 2)  # temperatures of each sweep over the scenes: coarse, finer, before and after
 ALPHAS = tuple(round(k / 100, 2) for k in range(1, 51))
 CHECKED = (0.05, 0.1, 0.2)  # shares of errors that are checked on the blocks kept back
-FEWEST = 8  # spatial blocks, below which nothing can be said
+MANY = 1000  # counts that are kept apart before they are added up
 
 Pair = tuple[str | Path, str | Path]
 
@@ -54,24 +58,34 @@ class CalibrationResult:
         """Plain values, for JSON."""
         return {"bundle": str(self.bundle), **self.calibration.model_dump(mode="json")}
 
+    @property
+    def remarks(self) -> tuple[str, ...]:
+        """What a user should know of how it was measured."""
+        return tuple(self.calibration.measured["remarks"])
+
     def __str__(self) -> str:
         facts = self.calibration.measured
         on = f"{facts['blocks_checked']} blocks kept back" if facts["blocks_checked"] else "the same blocks"
         lines = [
             f"temperature {self.calibration.temperature:.3f}, from {facts['blocks']} blocks of "
             f"{facts['spatial_block']}; checked on {on}:",
-            f"  {'':<24}{'before':>8}{'after':>8}",
-            f"  {'log-loss':<24}{facts['log_loss']['before']:8.4f}{facts['log_loss']['after']:8.4f}",
+            f"  {'':<28}{'before':>8}{'after':>8}",
+            f"  {'log-loss':<28}{_columns(facts['log_loss'])}",
         ]
         for level, ece in facts["calibration_error"].items():
-            name = f"calibration error, level {level}"
-            lines.append(f"  {name:<24}{ece['before']:8.4f}{ece['after']:8.4f}")
+            lines.append(f"  {f'calibration error, level {level}':<28}{_columns(ece)}")
         for row in facts["coverage"]:
             lines.append(
                 f"  conformal:{row['alpha']:g} backs off to P >= {row['tau']:.3f} and is right on "
                 f"{row['covered']:.3f} ± {row['half_width']:.3f} of the area (asked: {1 - row['alpha']:g})"
             )
-        return "\n".join([*lines, f"  {self.bundle}"])
+        notes = [f"  note: {remark}" for remark in self.remarks]
+        return "\n".join([*lines, *notes, f"  {self.bundle}"])
+
+
+def _columns(each: dict[str, float | None]) -> str:
+    """Before and after, where either may not be known: no pixel has a label of that level."""
+    return "".join(f"{'–' if each[k] is None else format(each[k], '.4f'):>8}" for k in ("before", "after"))
 
 
 def calibrate(
@@ -80,7 +94,7 @@ def calibrate(
     *,
     out: str | Path | None = None,
     settings: Settings | None = None,
-    spatial_block: float | str = 100.0,
+    spatial_block: float | str | None = None,
     check: float = 0.5,
     seed: int = 0,
     mapping: str | Path | None = None,
@@ -89,175 +103,237 @@ def calibrate(
 ) -> CalibrationResult:
     """Measures on scenes with references how sure ``model`` may be, and stores it in the bundle or a copy at ``out``.
 
-    ``pairs`` are scenes that the model was not trained on, each with its reference: a label raster on the scene's grid,
-    or polygons (with the class in ``column``), in codes of the model's classes at any level or as ``mapping`` says. One
-    *temperature* for all logits is chosen for the least log-loss of the blended probabilities (Guo et al. 2017), then
-    for each share of errors α the threshold of back-off whose expected share of area with a wrong class is at most α in
-    a new block (conformal risk control, Angelopoulos et al. 2022). ``spatial_block`` (m, or "256px"): side of the
-    blocks that count as one observation; ``check``: share of them, drawn by ``seed``, on which the result is checked
-    only.
+    ``pairs`` are scenes of different ground that the model was not trained on, each with its reference: a label raster
+    on the scene's grid, or polygons (with the class in ``column``), in codes of the model's classes at any level or as
+    ``mapping`` says. One *temperature* for all logits is chosen for the least log-loss of the blended probabilities
+    (Guo et al. 2017), then for each share of errors α the threshold of back-off whose expected share of area with a
+    wrong class is at most α in a new block (conformal risk control, Angelopoulos et al. 2022). Both weigh pixels by
+    their area, where scenes differ in pixel size. ``spatial_block`` (m, or "256px"): side of the blocks that count as
+    one observation; by default as much as a patch of the model sees, and 100 m at least. ``check``: share of those with
+    labels, drawn by ``seed``, on which the result is checked only.
 
     Raises
     ------
     InputError
-        A scene or reference can't be used or has codes that the model lacks, or there are too few blocks.
+        A scene or reference can't be used or has codes that the model lacks, two scenes show the same ground, or there
+        are too few blocks; all before the model runs.
     """
-    chosen = settings or Settings()
-    bundle = Bundle.open(model)
-    if not 0 <= check < 1:
-        raise SettingsError(f"check is {check}; expected a share of the blocks, 0 or more and less than 1")
+    chosen, bundle = settings or Settings(), Bundle.open(model)
+    side = default_side(bundle.spec) if spatial_block is None else parse_length(spatial_block, _SIDE)
+    how = Sampling(side, check, seed)
     if not pairs:
         raise InputError("no scene was given; calibration needs scenes with references")
     calibration_target(bundle, out)  # before the work, not after it
-    how = Sampling(parse_length(spatial_block, "the side of a spatial block"), check, seed)
-    classes = None if mapping is None else ClassMapping.load(mapping)
-    grounds = [
-        _ground(
-            make_plan(Scene.open(scene, chosen.scene), bundle, chosen, Path()),
-            reference,
-            replace(how, scene=index),
-            (classes, ReferenceOptions(column=column)),
-        )
-        for index, (scene, reference) in enumerate(pairs)
+    plans = [make_plan(Scene.open(scene, chosen.scene), bundle, chosen, Path()) for scene, _ in pairs]
+    check_apart([(str(scene), plan.geobox) for (scene, _), plan in zip(pairs, plans, strict=True)])
+    read = None if mapping is None else ClassMapping.load(mapping), ReferenceOptions(column=column)
+    grounds = _grounds(plans, [reference for _, reference in pairs], how, read, progress)
+    measured = _Measured.on(grounds, bundle, chosen, progress)
+    stored = save_calibration(bundle.path, measured.calibration(how), out=out)
+    assert stored.calibration is not None, "it was written"
+    return CalibrationResult(stored.path, stored.calibration)
+
+
+_SIDE = "the side of a spatial block"
+
+
+def _grounds(
+    plans: Sequence[Plan],
+    references: Sequence[str | Path],
+    how: Sampling,
+    read: tuple[ClassMapping | None, ReferenceOptions],
+    progress: Progress | None,
+) -> list[Ground]:
+    """Scenes with their references and what is kept back of each: all that can be known from the labels."""
+    opened = [
+        open_reference(path, plan.geobox, plan.taxonomy, *read)
+        for plan, path in zip(plans, references, strict=True)
     ]
-    network = bundle.load(grounds[0].plan.device, calibrated=False)
-    told = Steps(progress, 3 * sum(len(ground.blocks) for ground in grounds))
-    temperature = _temperature(grounds, network, bundle.taxonomy, told)
-    found = _measure(grounds, network, bundle.taxonomy, temperature, told)
-    calibration = _calibration(grounds, found, temperature, how)
-    stored = save_calibration(bundle.path, calibration, out=out)
-    return CalibrationResult(stored.path, calibration)
+    cuts = [how.cut(plan.geobox) for plan in plans]
+    told = Steps(progress, "labels", sum(len(BlockGrid(cut.shape, LOOK)) for cut in cuts))
+    labelled = [
+        look(plan, reference, str(path), cut, told)
+        for plan, reference, path, cut in zip(plans, opened, references, cuts, strict=True)
+    ]
+    kept = how.draw([pixels > 0 for pixels in labelled])
+    parts = zip(plans, opened, (Path(path).name for path in references), cuts, labelled, kept, strict=True)
+    return with_weights([Ground(*part) for part in parts])
 
 
-def _ground(
-    plan: Plan, reference: str | Path, how: Sampling, read: tuple[ClassMapping | None, ReferenceOptions]
-) -> Ground:
-    known = open_reference(reference, plan.geobox, plan.taxonomy, *read)
-    side, kept = how.cut(plan.geobox)
-    return Ground(plan, known, Path(reference).name, side, kept)
+@dataclass
+class _Tally:
+    """Log-loss by area, and reliability by pixels, at one temperature."""
+
+    levels: Sequence[int]
+    loss: float = 0.0
+    reliability: dict[int, Reliability] = field(init=False)
+
+    def __post_init__(self) -> None:
+        self.reliability = {level: Reliability.empty() for level in self.levels}
+
+    def add(
+        self,
+        probabilities: NDArray[np.float32],
+        truth: NDArray[np.uint16],
+        taxonomy: Taxonomy,
+        weight: int,
+    ) -> None:
+        """What probabilities (L, h, w) are worth beside true codes (h, w)."""
+        self.loss += weight * float(log_loss(probabilities[None], truth, taxonomy)[0])
+        decision = decide(probabilities, taxonomy, Leaf(), truth > 0, tuple(self.levels))
+        pairs = LabelPairs(decision.codes, truth, taxonomy)
+        for level, share in zip(self.levels, decision.levels, strict=True):
+            quantized = quantize_confidence(share, truth > 0)
+            self.reliability[level] += Reliability.of_labels(pairs, quantized, level)
 
 
-def _temperature(grounds: Sequence[Ground], model: LeafModel, taxonomy: Taxonomy, told: Steps) -> float:
+@dataclass
+class _Measured:
+    """What was found on the ``grounds``: the temperature, misses by spatial block with it, and tallies before and after
+    of what is ``checked``.
+    """
+
+    grounds: Sequence[Ground]
+    checked: Sequence[NDArray[np.bool_]]
+    temperature: float
+    misses: MissCounts
+    tallies: Sequence[_Tally]
+    bundle: Bundle
+
+    @classmethod
+    def on(
+        cls, grounds: Sequence[Ground], bundle: Bundle, settings: Settings, progress: Progress | None
+    ) -> _Measured:
+        """Runs the model over the grounds."""
+        plans = [ground.plan for ground in grounds]
+        effort = Effort.of(settings, plans, SWEEPS)
+        network = bundle.load(plans[0].device, calibrated=False)
+        told = Steps(progress, "calibrate", effort.steps(plans, SWEEPS))
+        temperature = _temperature(grounds, network, effort, told)
+        # the one place that says what the result is checked on
+        back = any(ground.kept.any() for ground in grounds)
+        checked = [ground.kept if back else ground.used for ground in grounds]
+        levels = range(1, bundle.taxonomy.depth + 1)
+        empty = MissCounts.empty(max(ground.capacity for ground in grounds))
+        found = cls(grounds, checked, temperature, empty, (_Tally(levels), _Tally(levels)), bundle)
+        found._measure(network, effort, told)
+        return found
+
+    def _measure(self, model: LeafModel, effort: Effort, told: Steps) -> None:
+        taxonomy = self.bundle.taxonomy
+        temperatures: Sequence[float] = (1.0, self.temperature)
+        for group in effort.grouped(len(temperatures)):
+            sweep = Sweep(model, temperatures[group])
+            last = group.stop == len(temperatures)  # misses are those at the temperature found
+            for scene, (ground, checked) in enumerate(zip(self.grounds, self.checked, strict=True)):
+                chosen = checked | ground.used if last else checked
+                parts = [self.misses]
+                for box, channels, truth in ground.predicted(sweep, effort.side, chosen, told):
+                    each = channels.reshape(len(temperatures[group]), -1, *truth.shape)
+                    blocks = ground.blocks.numbers(box)
+                    there = np.where(checked.ravel()[blocks], truth, 0).astype(np.uint16)
+                    for tally, probabilities in zip(self.tallies[group], each, strict=True):
+                        tally.add(probabilities, there, taxonomy, ground.weight)
+                    if last:
+                        missed = scores(each[-1], taxonomy, truth)
+                        parts += _misses(missed, blocks, f"{scene}", ground.weight, self.misses.capacity)
+                        parts = [MissCounts.joined(parts)] if len(parts) > MANY else parts
+                self.misses = MissCounts.joined(parts)
+
+    def of(self, chosen: Sequence[NDArray[np.bool_]]) -> MissCounts:
+        """The misses of the ``chosen`` blocks (rows, cols) of each ground."""
+        return self.misses.only(
+            f"{scene}/{block}" for scene, each in enumerate(chosen) for block in np.flatnonzero(each).tolist()
+        )
+
+    def calibration(self, how: Sampling) -> Calibration:
+        """What is stored, for blocks that were drawn so."""
+        used, checked = self.of([ground.used for ground in self.grounds]), self.of(self.checked)
+        thresholds = {f"{alpha:.2f}": tau for alpha, tau in _thresholds(used)}
+        before, after = ({k: _rounded(r.ece) for k, r in each.reliability.items()} for each in self.tallies)
+        plan = self.grounds[0].plan
+        measured = {
+            "scenes": [ground.plan.scene.name for ground in self.grounds],
+            "references": [ground.name for ground in self.grounds],
+            "spatial_block": str(how),
+            "seed": how.seed,
+            "blocks": len(used),
+            "blocks_checked": sum(int(ground.kept.sum()) for ground in self.grounds),
+            "pixels": sum(
+                int(g.labelled[each].sum()) for g, each in zip(self.grounds, self.checked, strict=True)
+            ),
+            "log_loss": {
+                name: _rounded(tally.loss / int(checked.area.sum()))
+                for name, tally in zip(("before", "after"), self.tallies, strict=True)
+            },
+            "calibration_error": {str(k): {"before": before[k], "after": after[k]} for k in before},
+            "coverage": [
+                _covered(checked, alpha, thresholds[f"{alpha:.2f}"])
+                for alpha in CHECKED
+                if f"{alpha:.2f}" in thresholds
+            ],
+            "window": plan.settings.window,
+            "overlap": plan.lattice.overlap,
+            "batch": plan.batch,
+            "remarks": list(_remarks(self.grounds, how, thresholds)),
+            "rssegment": version("rssegment"),
+            "date": datetime.now(UTC).date().isoformat(),
+        }
+        return Calibration(temperature=self.temperature, thresholds=thresholds, measured=measured)
+
+
+def _temperature(grounds: Sequence[Ground], model: LeafModel, effort: Effort, told: Steps) -> float:
     """The temperature of least log-loss on the blocks that aren't kept back: a coarse search, then a finer one."""
-    losses = dict(zip(COARSE, _losses(grounds, model, taxonomy, COARSE, told), strict=True))
+    losses = dict(zip(COARSE, _losses(grounds, model, COARSE, effort, told), strict=True))
     best = min(range(len(COARSE)), key=lambda k: losses[COARSE[k]])
     low, high = COARSE[max(best - 1, 0)], COARSE[min(best + 1, len(COARSE) - 1)]
     finer = tuple(float(t) for t in np.geomspace(low, high, 7)[1:-1])
-    losses |= dict(zip(finer, _losses(grounds, model, taxonomy, finer, told), strict=True))
+    losses |= dict(zip(finer, _losses(grounds, model, finer, effort, told), strict=True))
     tried = sorted(losses)
     return round(fit_temperature(np.array(tried), np.array([losses[t] for t in tried])), 4)
 
 
 def _losses(
-    grounds: Sequence[Ground],
-    model: LeafModel,
-    taxonomy: Taxonomy,
-    temperatures: Sequence[float],
-    told: Steps,
+    grounds: Sequence[Ground], model: LeafModel, temperatures: Sequence[float], effort: Effort, told: Steps
 ) -> NDArray[np.float64]:
-    """(K,) summed log-loss at each temperature."""
+    """(K,) log-loss at each temperature, summed over area."""
     total = np.zeros(len(temperatures))
-    sweep = Sweep(model, temperatures)
-    for ground in grounds:
-        for box, channels, truth in ground.labelled(sweep, told):
-            chosen = np.where(ground.kept.ravel()[ground.spatial_blocks(box)], 0, truth)
-            total += log_loss(channels.reshape(len(temperatures), -1, *truth.shape), chosen, taxonomy)
+    for group in effort.grouped(len(temperatures)):
+        sweep = Sweep(model, temperatures[group])
+        for ground in grounds:
+            for _, channels, truth in ground.predicted(sweep, effort.side, ground.used, told):
+                each = channels.reshape(len(temperatures[group]), -1, *truth.shape)
+                total[group] += ground.weight * log_loss(each, truth, ground.plan.taxonomy)
     return total
 
 
-@dataclass
-class _Found:
-    """What the last pass gathers: misses by spatial block, of those calibrated on and of those kept back; log-loss,
-    pixels and reliability before and after, on what is checked.
-    """
-
-    misses: tuple[MissCounts, MissCounts]
-    loss: NDArray[np.float64]
-    pixels: int
-    reliability: tuple[dict[int, Reliability], dict[int, Reliability]]
-
-    @classmethod
-    def nothing(cls, capacity: int, levels: Sequence[int]) -> Self:
-        before, after = ({level: Reliability.empty() for level in levels} for _ in range(2))
-        return cls((MissCounts.empty(capacity), MissCounts.empty(capacity)), np.zeros(2), 0, (before, after))
+def _misses(
+    missed: NDArray[np.float32], blocks: NDArray[np.int64], scene: str, weight: int, capacity: int
+) -> Iterator[MissCounts]:
+    """Counts of the scores (h, w) by spatial block."""
+    for block in np.unique(blocks[~np.isnan(missed)]).tolist():
+        yield MissCounts.of(missed[blocks == block], f"{scene}/{block}", capacity, weight)
 
 
-def _measure(
-    grounds: Sequence[Ground], model: LeafModel, taxonomy: Taxonomy, temperature: float, steps: Steps
-) -> _Found:
-    """What the model is worth with ``temperature`` and without, on the blocks kept back if there are any."""
-    capacity = max(math.prod(ground.side) for ground in grounds)
-    found = _Found.nothing(capacity, range(1, taxonomy.depth + 1))
-    sweep = Sweep(model, (1.0, temperature))
-    checks = any(ground.kept.any() for ground in grounds)
-    for scene, ground in enumerate(grounds):
-        parts: tuple[list[MissCounts], list[MissCounts]] = ([], [])
-        for box, channels, truth in ground.labelled(sweep, steps):
-            both, blocks = channels.reshape(2, -1, *truth.shape), ground.spatial_blocks(box)
-            kept = ground.kept.ravel()[blocks]
-            missed = scores(both[1], taxonomy, truth)
-            for block in np.unique(blocks[truth > 0]).tolist():
-                counts = MissCounts.of(missed[blocks == block], f"{scene}/{block}", capacity)
-                parts[int(ground.kept.flat[block])].append(counts)
-            checked = np.where(kept == checks, truth, 0).astype(np.uint16)
-            found.loss += log_loss(both, checked, taxonomy)
-            found.pixels += int(np.count_nonzero(checked))
-            for probabilities, reliability in zip(both, found.reliability, strict=True):
-                _add_reliability(reliability, probabilities, checked, taxonomy)
-        used, back = (
-            MissCounts.joined([total, *new]) for total, new in zip(found.misses, parts, strict=True)
+def _remarks(grounds: Sequence[Ground], how: Sampling, thresholds: dict[str, float]) -> Iterator[str]:
+    """What to know before the numbers are trusted."""
+    spec = grounds[0].plan.spec
+    patch = spec.patch * spec.ground_resolution
+    if min(how.metres(ground.plan.geobox) for ground in grounds) < patch * (1 - EQUAL):
+        yield (
+            f"spatial blocks of {how} are smaller than the model's patch ({patch:g} m, {spec.patch} px of "
+            f"{spec.ground_resolution:g} m): mistakes of one patch count as several observations, so intervals are too "
+            "narrow"
         )
-        found.misses = used, back
-    return found
-
-
-def _add_reliability(
-    reliability: dict[int, Reliability],
-    probabilities: NDArray[np.float32],
-    truth: NDArray[np.uint16],
-    taxonomy: Taxonomy,
-) -> None:
-    decision = decide(probabilities, taxonomy, Leaf(), truth > 0, tuple(reliability))
-    pairs = LabelPairs(decision.codes, truth, taxonomy)
-    for level, share in zip(reliability, decision.levels, strict=True):
-        quantized = quantize_confidence(share, truth > 0)
-        reliability[level] += Reliability.of_labels(pairs, quantized, level)
-
-
-def _calibration(grounds: Sequence[Ground], found: _Found, temperature: float, how: Sampling) -> Calibration:
-    misses, kept = found.misses
-    if len(misses) < FEWEST:
-        raise InputError(
-            f"the references cover {len(misses)} spatial blocks to calibrate on; at least {FEWEST} are needed: "
-            "give more scenes, or smaller blocks by --spatial-block"
+    if not thresholds:
+        yield "no threshold can be promised for any share of errors up to 0.5; conformal decisions need more blocks"
+    elif (least := float(min(thresholds, key=float))) > CHECKED[0]:
+        yield (
+            f"the least share of errors that can be promised is {least:g}; for less, as conformal:{CHECKED[0]:g}, more "
+            "scenes are needed"
         )
-    thresholds = {f"{alpha:.2f}": tau for alpha, tau in _thresholds(misses)}
-    checked = kept if len(kept) else misses
-    before, after = ({k: _rounded(r.ece) for k, r in each.items()} for each in found.reliability)
-    measured = {
-        "scenes": [ground.plan.scene.name for ground in grounds],
-        "references": [ground.name for ground in grounds],
-        "spatial_block": f"{how.side.value:g} {how.side.unit}",
-        "seed": how.seed,
-        "blocks": len(misses),
-        "blocks_checked": len(kept),
-        "pixels": found.pixels,
-        "log_loss": {
-            name: _rounded(loss / max(1, found.pixels))
-            for name, loss in zip(("before", "after"), found.loss, strict=True)
-        },
-        "calibration_error": {str(k): {"before": before[k], "after": after[k]} for k in before},
-        "coverage": [
-            _covered(checked, alpha, thresholds[f"{alpha:.2f}"])
-            for alpha in CHECKED
-            if f"{alpha:.2f}" in thresholds
-        ],
-        "window": grounds[0].plan.settings.window,
-        "overlap": grounds[0].plan.lattice.overlap,
-        "rssegment": version("rssegment"),
-        "date": datetime.now(UTC).date().isoformat(),
-    }
-    return Calibration(temperature=temperature, thresholds=thresholds, measured=measured)
+    for ground in grounds:
+        yield from ground.reference.remarks
 
 
 def _thresholds(misses: MissCounts) -> Iterator[tuple[float, float]]:

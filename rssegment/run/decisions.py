@@ -15,7 +15,7 @@ from rssegment.model import Bundle, Calibration
 from rssegment.taxonomy import Taxonomy
 from rssegment.write.rasters import RasterKind, confidence_kind, label_kind
 
-__all__ = ["legend_of", "levels_of", "raster_kinds", "rule_facts", "rule_of"]
+__all__ = ["calibration_notes", "legend_of", "levels_of", "raster_kinds", "rule_facts", "rule_of"]
 
 
 def rule_of(decide: Decide, bundle: Bundle) -> Rule:
@@ -52,6 +52,18 @@ def _calibration(bundle: Bundle) -> Calibration:
             "or give a threshold yourself, as backoff:0.7"
         )
     return bundle.calibration
+
+
+def calibration_notes(bundle: Bundle, window: str, overlap: int) -> tuple[str, ...]:
+    """What to say of a run with ``window`` and ``overlap`` (px) if the model was calibrated with others."""
+    measured = bundle.calibration.measured if bundle.calibration else {}
+    then = measured.get("window", window), measured.get("overlap", overlap)
+    if then == (window, overlap):
+        return ()
+    return (
+        f"the model's calibration was measured with window {then[0]} and overlap {then[1]} px, and this run has "
+        f"{window} and {overlap} px: its temperature and thresholds may not hold; take the same, or calibrate again",
+    )
 
 
 def legend_of(taxonomy: Taxonomy, rule: Rule) -> Taxonomy:

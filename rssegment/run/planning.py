@@ -19,7 +19,7 @@ from rssegment.decode import Backoff, Rule
 from rssegment.grid import BlockGrid, Box, PatchLattice
 from rssegment.model import Bundle, ModelSpec, SceneFacts, check_scene
 from rssegment.predict import default_batch, model_core, resolve_device
-from rssegment.run.decisions import legend_of, levels_of, raster_kinds, rule_facts, rule_of
+from rssegment.run.decisions import calibration_notes, legend_of, levels_of, raster_kinds, rule_facts, rule_of
 from rssegment.run.polygon_plan import check_polygons, traces_of
 from rssegment.run.resources import Cluster, Demand, Resources, choose
 from rssegment.run.traces import Traces
@@ -296,6 +296,7 @@ def make_plan(
         threads=threads,
     )
     resources = choose(settings, demand, _shape(scene.geobox), device, cluster)
+    overlap = spec.overlap if settings.overlap is None else settings.overlap
     plan = Plan(
         scene=scene,
         bundle=bundle.path.absolute(),
@@ -308,7 +309,7 @@ def make_plan(
         batch=batch,
         device=device,
         resources=resources,
-        notes=(*scene.warnings, *fit.notes),
+        notes=(*scene.warnings, *fit.notes, *calibration_notes(bundle, settings.window, overlap)),
     )
     _ = plan.lattice, plan.blocks  # what they refuse is refused here, not in every block
     check_polygons(plan.geobox, plan.legend, settings)
