@@ -7,6 +7,7 @@ import re
 import shutil
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -305,7 +306,12 @@ def test_pixels_weigh_as_much_as_their_area(
     other = copy_of(ground, tmp_path / "other.tif", transform=place)
     seen: list[_Measured] = []
     whole = _Measured.on
-    monkeypatch.setattr(_Measured, "on", lambda *given: seen.append(whole(*given)) or seen[-1])
+
+    def watched(*given: Any) -> _Measured:
+        seen.append(whole(*given))
+        return seen[-1]
+
+    monkeypatch.setattr(_Measured, "on", watched)
     rs.calibrate(
         bundle,
         [(ground, corner), (other, labels)],
