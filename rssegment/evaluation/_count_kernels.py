@@ -13,11 +13,15 @@ from numpy.typing import NDArray
 
 from rssegment.kernels import kernel
 
-__all__ = ["LEFT_OUT", "count_backoff", "count_claims", "count_pairs"]
+__all__ = ["LEFT_OUT", "PER_M2", "SPLIT", "count_backoff", "count_claims", "count_pairs", "sum_areas"]
 
 Rows = NDArray[np.uint16]
 Counts = NDArray[np.int64]
 
+PER_M2 = 10**9  # areas are summed in whole parts of a square metre, so that sums are exact in any order
+SPLIT = (
+    2**32
+)  # of an area in such parts, sums are of the multiples of this and of the rest: both stay in 64 bits
 LEFT_OUT = 255  # in tables of verdicts, and of thresholds passed
 
 
@@ -112,3 +116,37 @@ def count_backoff(
                 changes[full, level, right, bottom + 1] += 1
                 changes[full, level, right, top + 1] -= 1
             top = bottom
+
+
+@kernel(
+    "void(uint8[:, ::1], uint16[::1], int64[::1], float64[:, ::1], int64[:, ::1])",
+    "void(uint16[:, ::1], uint16[::1], int64[::1], float64[:, ::1], int64[:, ::1])",
+)
+def sum_areas(
+    labels: NDArray[Any], across: Rows, columns: Counts, sizes: NDArray[np.float64], sums: Counts
+) -> None:
+    """Adds to ``sums`` (3, N + 3) each row's pixels, and their area: multiples of SPLIT, and the rest.
+
+    ``sizes`` (H, J): m² of the pixels in ``columns`` (J,), rising, the first at 0 or before; in between linear, after
+    the last constant. Each pixel's area is rounded to whole parts for itself.
+    """
+    height, width = labels.shape
+    for i in range(height):
+        for j in range(columns.size):
+            begin, end, slope = max(columns[j], 0), width, 0.0
+            if j + 1 < columns.size:
+                end = min(columns[j + 1], width)
+                slope = (sizes[i, j + 1] - sizes[i, j]) / (columns[j + 1] - columns[j])
+            k = begin
+            while k < end:
+                label, first, high, low = labels[i, k], k, np.int64(0), np.int64(0)
+                while k < end and labels[i, k] == label:
+                    units = np.rint((sizes[i, j] + (k - columns[j]) * slope) * PER_M2)
+                    upper = np.floor(units * (1 / SPLIT))
+                    high += np.int64(upper)
+                    low += np.int64(units - upper * SPLIT)
+                    k += 1
+                row = across[label]
+                sums[0, row] += k - first
+                sums[1, row] += high
+                sums[2, row] += low

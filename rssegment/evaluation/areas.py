@@ -18,6 +18,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from rssegment.errors import InputError
+from rssegment.evaluation._count_kernels import PER_M2, SPLIT, sum_areas
 from rssegment.evaluation.confusion import Confusion
 from rssegment.evaluation.lookup import check_labels, places_in_cut, refuse_unknown, rows_of_codes
 from rssegment.evaluation.plain import difference, entries, undefined, whole
@@ -25,7 +26,6 @@ from rssegment.taxonomy import Node, Taxonomy
 
 __all__ = ["AreaEstimate", "MapAreas", "StratifiedEstimate", "estimate_areas"]
 
-_PER_M2 = 10**9  # areas are summed in whole parts of a square metre, so that sums are exact in any order
 _Z = 1.959963984540054  # 95 % of a normal distribution lie within as many standard errors
 
 
@@ -53,8 +53,12 @@ class MapAreas:
         labels: NDArray[np.integer[Any]],
         taxonomy: Taxonomy,
         pixel_m2: float | NDArray[np.floating[Any]],
+        columns: NDArray[np.integer[Any]] | None = None,
     ) -> Self:
         """Areas of a label array (H, W) whose pixels have ``pixel_m2`` square metres each, or (H,) in each row.
+
+        With ``columns`` (J,), rising from 0 or before, ``pixel_m2`` (H, J) is of each row's pixels there; in between it
+        changes evenly. Pixels may then have an area of 0, where there is no ground.
 
         Raises
         ------
@@ -63,24 +67,24 @@ class MapAreas:
         """
         check_labels(labels, "map")
         sizes = np.asarray(pixel_m2, np.float64)
-        if sizes.shape not in ((), labels.shape[:1]):
+        knots = np.zeros(1, np.int64) if columns is None else np.array(columns, np.int64)
+        if sizes.shape not in ({(), labels.shape[:1]} if columns is None else {(len(labels), knots.size)}):
             raise InputError(
-                f"the pixels' areas are {sizes.shape}, the map {labels.shape}; expected one, or one for each row"
+                f"the pixels' areas are {sizes.shape}, the map {labels.shape}; expected one, one for each row, or "
+                "some in each row with their columns"
             )
-        if not (np.isfinite(sizes) & (sizes > 0)).all():
+        if not (np.isfinite(sizes) & (sizes >= 0 if sizes.ndim == 2 else sizes > 0)).all():
             raise InputError("a pixel's area is not a positive number of square metres")
-        table, nodes = rows_of_codes(taxonomy), len(taxonomy.nodes)
-        if sizes.ndim == 0:
-            counts = np.bincount(table[labels.reshape(-1)], minlength=nodes + 3)[None]
-        else:
-            counts = np.zeros((len(labels), nodes + 3), np.int64)
-            for index, row in enumerate(labels):
-                counts[index] = np.bincount(table[row], minlength=nodes + 3)
-        if counts[:, -1].any():
-            refuse_unknown(labels, table == nodes + 2, "map", taxonomy)
-        units = [round(float(size) * _PER_M2) for size in sizes.reshape(-1)]
-        area = (counts[:, :-1].astype(object) * np.array(units, object)[:, None]).sum(axis=0)
-        return cls(taxonomy, counts[:, :-1].sum(axis=0), tuple(int(value) for value in area))
+        if knots[0] > 0 or (np.diff(knots) <= 0).any():
+            raise InputError("the columns of pixels' areas don't rise from 0 or before")
+        table, sums = rows_of_codes(taxonomy), np.zeros((3, len(taxonomy.nodes) + 3), np.int64)
+        plain = np.ascontiguousarray(labels, np.uint8 if labels.dtype == np.uint8 else np.uint16)
+        image, rows = (plain.reshape(1, -1) if sizes.ndim == 0 else plain), sizes.reshape(-1, knots.size)
+        sum_areas(image, table, knots, np.array(rows, order="C"), sums)
+        if sums[0, -1]:
+            refuse_unknown(labels, table == len(taxonomy.nodes) + 2, "map", taxonomy)
+        area = (SPLIT * int(high) + int(low) for high, low in sums[1:, :-1].T)
+        return cls(taxonomy, sums[0, :-1].copy(), tuple(area))
 
     def __add__(self, other: MapAreas) -> MapAreas:
         if self.taxonomy != other.taxonomy:
@@ -102,7 +106,7 @@ class MapAreas:
     @property
     def m2(self) -> NDArray[np.float64]:
         """(N + 2,) square metres: nodes, undecided, no data."""
-        return np.array([value / _PER_M2 for value in self.area])
+        return np.array([value / PER_M2 for value in self.area])
 
     def as_dict(self) -> dict[str, Any]:
         """Plain values: ``areas`` is a list of code (or "undecided", "none"), pixels, units of 1e-9 m²."""
@@ -222,7 +226,7 @@ def _strata(
     mapped = [0] * (len(classes) + 1)
     for place, area in zip(places.tolist(), areas.area, strict=False):
         mapped[place] += area
-    return sample, np.array([value / _PER_M2 for value in mapped])
+    return sample, np.array([value / PER_M2 for value in mapped])
 
 
 def _half_width(variance: NDArray[np.float64]) -> NDArray[np.float64]:

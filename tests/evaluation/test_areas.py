@@ -191,6 +191,29 @@ def test_parts_add_up_exactly_whatever_the_pixel_size(labels: NDArray[np.uint8],
     assert MapAreas.from_dict(json.loads(json.dumps(whole.as_dict())), DEMO) == whole
 
 
+@given(labels, st.data())
+def test_areas_that_change_along_rows_add_up_too(labels: NDArray[np.uint8], data: st.DataObject) -> None:
+    """Each pixel alone, by hand, with knots before, within and beyond the labels."""
+    knots = np.array(sorted({-3, *data.draw(st.lists(st.integers(-2, 9), max_size=3))}))
+    sizes = data.draw(hnp.arrays(np.float64, (len(labels), knots.size), elements=st.floats(0, 1e14)))
+    whole = MapAreas.of(labels, DEMO, sizes, knots)
+    order = [*CODES, OPEN, 0]
+    expected = [0] * len(order)
+    for (row, col), code in np.ndenumerate(labels):
+        k = int(knots.searchsorted(col, "right")) - 1
+        size = float(sizes[row, k])
+        if k + 1 < knots.size:
+            size += float(col - knots[k]) * ((sizes[row, k + 1] - size) / (knots[k + 1] - knots[k]))
+        expected[order.index(code)] += round(size * 1e9)
+    assert whole.area == tuple(expected)
+    cut = data.draw(st.integers(0, labels.shape[1]))
+    parts = (
+        MapAreas.of(labels[:, :cut], DEMO, sizes, knots),
+        MapAreas.of(labels[:, cut:].astype(np.int64), DEMO, sizes, knots - cut),
+    )
+    assert parts[0] + parts[1] == whole
+
+
 def test_a_continent_in_small_pixels_stays_exact() -> None:
     huge = areas_of(DEMO, [10**14, *[0] * (len(CODES) + 1)])
     assert (huge + huge).area[0] == 2 * 10**23
@@ -206,6 +229,13 @@ def test_refusals() -> None:
             MapAreas.of(labels, DEMO, area)
     with pytest.raises(InputError, match=r"areas are \(3,\), the map \(2, 2\)"):
         MapAreas.of(labels, DEMO, np.ones(3))
+    with pytest.raises(InputError, match=r"areas are \(3, 1\), the map \(2, 2\)"):
+        MapAreas.of(labels, DEMO, np.ones((3, 1)), np.array([0]))
+    for knots in ([1, 5], [0, 0], [3, 0]):
+        with pytest.raises(InputError, match="don't rise from 0"):
+            MapAreas.of(labels, DEMO, np.ones((2, 2)), np.array(knots))
+    with pytest.raises(InputError, match="not a positive number"):
+        MapAreas.of(labels, DEMO, np.full((2, 1), -1.0), np.array([0]))
     with pytest.raises(InputError, match="'demo' and 'four' can't be added"):
         MapAreas.empty(DEMO) + MapAreas.empty(FOUR)
     with pytest.raises(InputError, match="areas of 99"):
