@@ -10,8 +10,10 @@ from pathlib import Path
 from rssegment.errors import OutputError
 from rssegment.run.planning import Plan
 from rssegment.run.products import Result, read_result
+from rssegment.run.record import replaced
 from rssegment.run.store import RESUME, Store, read_json
 from rssegment.write.atomic import hinted, storage_errors, write_bytes
+from rssegment.write.leftovers import check_not_held
 
 __all__ = ["prepare", "remarks"]
 
@@ -21,7 +23,8 @@ def prepare(plan: Plan, overwrite: bool, resume: bool) -> tuple[Plan, Result | N
     """Makes the output folder ready for ``plan``.
 
     Returns the plan, with the block size of the run that is resumed where it was left open, and the result where that
-    run was complete. An earlier result stays until new files take its place one by one.
+    run was complete. An earlier result stays until new files take its place one by one; what it has more than the new
+    one goes at the end.
 
     Raises
     ------
@@ -33,6 +36,8 @@ def prepare(plan: Plan, overwrite: bool, resume: bool) -> tuple[Plan, Result | N
             "--overwrite and --resume exclude each other: start afresh, or go on with what is there"
         )
     _keep_inputs(plan)
+    for path in _leaving(plan):
+        check_not_held(path)
     mark = _mark(plan)
     if not overwrite and not resume:
         _refuse_earlier(plan)
@@ -90,11 +95,16 @@ def _mark(plan: Plan) -> dict[str, str | int] | None:
     return mark
 
 
+def _leaving(plan: Plan) -> set[Path]:
+    """Files of the earlier run that this one does not make, and would remove."""
+    return set(replaced(plan.out, set(plan.products.values())))
+
+
 def _keep_inputs(plan: Plan) -> None:
-    """Refuses to write over what the run reads."""
+    """Refuses to write over what the run reads, or to remove it."""
     inputs = {Path(source.path).resolve() for source in plan.scene.sources if "://" not in source.path}
     inputs |= {path.resolve() for path in plan.bundle.iterdir()}
-    outputs = {path.resolve() for path in plan.products.values()}
+    outputs = {path.resolve() for path in (*plan.products.values(), *_leaving(plan))}
     work = plan.work.resolve()
     for path in sorted(inputs):
         if path in outputs or work in path.parents:

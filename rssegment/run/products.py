@@ -22,6 +22,7 @@ from rssegment.grid import Block, Box
 from rssegment.run.planning import Plan
 from rssegment.run.polygons import ClassMap, make_polygons
 from rssegment.run.progress import Progress
+from rssegment.run.record import remove_replaced
 from rssegment.run.regions import pixel_size
 from rssegment.run.side_by_side import workers
 from rssegment.run.store import RESUME, BlockResult, PartBlocks, Store, read_json
@@ -127,6 +128,8 @@ class Products:
 def write_products(products: Products, progress: Progress | None = None) -> Result:
     """Makes the final rasters, polygons and ``run.json``, each whole or not at all; ``run.json`` comes last.
 
+    Files of the run that is replaced, which this one does not make, are removed: they tell of another map.
+
     Raises
     ------
     StorageError
@@ -153,6 +156,8 @@ def write_products(products: Products, progress: Progress | None = None) -> Resu
         missing=_write_missing(plan, work),
         plan=plan.describe(),
     )
+    # before the record: if this is interrupted, the earlier one is still there to tell what is to go
+    remove_replaced(plan.out, set(paths.values()))
     _write_record(products, result)
     return result
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 from pathlib import Path
 from typing import Any
 
@@ -13,6 +14,8 @@ from numpy.typing import NDArray
 
 import rssegment as rs
 from rssegment.errors import OutputError, SettingsError
+from rssegment.run import products
+from rssegment.run.record import replaced
 from rssegment.taxonomy import Taxonomy
 from tests.run.conftest import scene_values
 from tests.run.test_segment import settings
@@ -143,3 +146,80 @@ def test_another_rule_is_another_run(scene: Path, bundle: Path, tmp_path: Path) 
     rs.segment(scene, bundle, tmp_path, settings=settings(decide="backoff:0.6"))
     with pytest.raises(OutputError, match="another scene, model or settings"):
         rs.segment(scene, bundle, tmp_path, settings=settings(decide="backoff:0.7"), resume=True)
+
+
+def test_an_overwritten_run_leaves_nothing_of_itself(
+    scene: Path, bundle: Path, tree: Taxonomy, tmp_path: Path
+) -> None:
+    """Its rasters and polygons tell of another map; files of others, even of such names, stay."""
+    out = tmp_path / "out"
+    first = settings(decide="leaf", margin=True, level_rasters="all", formats=("gpkg", "shp"))
+    rs.segment(scene, bundle, out, settings=first)
+    before = {path.name for path in out.iterdir()}
+    (out / "margin.tif.aux.xml").write_text("<PAMDataset/>")
+    foreign = {"labels_level9.tif", "mine.tif", "regions.fgb", "regions.qml"}
+    for name in foreign:
+        (out / name).write_text("mine")
+    new = rs.segment(scene, bundle, out, settings=settings(decide="backoff:0.8"), overwrite=True)
+    after = {path.name for path in out.iterdir()}
+    own = {
+        "labels.tif",
+        "labels.tif.aux.xml",
+        "confidence.tif",
+        "taxonomy.yaml",
+        "run.json",
+        "regions.geojson",
+    }
+    assert after == foreign | own
+    assert {"margin.tif", "labels_level1.tif", "regions.gpkg", "regions.shp", "regions.dbf"} <= before - after
+    truth = out.with_name("truth.tif")
+    shutil.copy(new.labels, truth)
+    scores = rs.evaluate(out, truth, ignore=[UNDECIDED], tolerance=0)
+    assert set(scores.reliability) == {0}
+    assert scores.evidence.coherence is None
+
+
+def test_an_interrupted_overwrite_still_knows_what_it_replaces(
+    scene: Path, bundle: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    out = tmp_path / "out"
+    rs.segment(scene, bundle, out, settings=settings(margin=True))
+
+    def stopped(*_: object) -> None:
+        raise KeyboardInterrupt
+
+    with monkeypatch.context() as patch:
+        patch.setattr(products, "remove_replaced", stopped)
+        with pytest.raises(KeyboardInterrupt):
+            rs.segment(scene, bundle, out, settings=settings(), overwrite=True)
+    assert (out / "margin.tif").exists()
+    rs.segment(scene, bundle, out, settings=settings(), resume=True)
+    assert not (out / "margin.tif").exists()
+
+
+def test_an_input_is_never_removed(scene: Path, bundle: Path, tmp_path: Path) -> None:
+    """A raster of the earlier run as the scene of the next one."""
+    out = tmp_path / "out"
+    rs.segment(scene, bundle, out, settings=settings(margin=True))
+    shutil.copy(scene, out / "margin.tif")
+    with pytest.raises(OutputError, match=r"write over its own input .*margin.tif"):
+        rs.segment(out / "margin.tif", bundle, out, settings=settings(), overwrite=True)
+    assert (out / "margin.tif").exists()
+
+
+@pytest.mark.parametrize(
+    "record",
+    [
+        "[" * 100_000,
+        "{}",
+        '{"rasters": {"margin": "../mine.tif", "mine": "mine.tif"}}',
+        '{"regions": {"no": 1}}',
+    ],
+)
+def test_a_damaged_record_removes_nothing(tmp_path: Path, record: str) -> None:
+    folder = tmp_path / "run"
+    folder.mkdir()
+    for path in (tmp_path / "mine.tif", folder / "mine.tif", folder / "margin.tif"):
+        path.write_text("mine")
+    (folder / "run.json").write_text(record)
+    assert replaced(folder, ()) == {}
