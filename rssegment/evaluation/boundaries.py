@@ -187,10 +187,35 @@ class BoundaryCounts:
         if isinstance(tolerance, bool) or not isinstance(tolerance, int | float):
             raise InputError(f"'tolerance' is {tolerance!r}; expected a number of metres")
         _check_tolerance(tolerance)
+        if len(set(classes)) != len(classes):
+            raise InputError(f"'classes' are {list(classes)}; expected each code once")
         arrays = (wholes(plain, name, len(classes)) for name in _ARRAYS)
-        return cls(whole(field(plain, "level"), "level"), classes, float(tolerance), *arrays)
+        counts = cls(whole(field(plain, "level"), "level"), classes, float(tolerance), *arrays)
+        for part, total in _PARTS:
+            if (getattr(counts, part) > getattr(counts, total)).any():
+                raise InputError(f"{part!r} has more pixels than {total!r}; expected some of them")
+        return counts
+
+    def renamed(self, level: int, classes: Sequence[int], codes: Mapping[int, int]) -> Self:
+        """The same counts at another level whose classes are those of this one under other codes.
+
+        ``codes``: of each class here that has pixels, its code among ``classes``.
+        """
+        places = {code: index for index, code in enumerate(classes)}
+        into = [places[code] for code in codes.values()]
+        out_of = [self.classes.index(code) for code in codes]
+        arrays: dict[str, Any] = {name: np.zeros(len(classes), np.int64) for name in _ARRAYS}
+        for name, array in arrays.items():
+            array[into] = getattr(self, name)[out_of]
+        return replace(self, level=level, classes=tuple(classes), **arrays)
 
 
+_PARTS = (
+    ("common_band", "true_band"),
+    ("common_band", "predicted_band"),
+    ("found_edge", "true_edge"),
+    ("right_edge", "predicted_edge"),
+)
 _ARRAYS = tuple(f.name for f in fields(BoundaryCounts) if f.name.endswith(("_band", "_edge")))
 
 

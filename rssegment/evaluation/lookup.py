@@ -149,7 +149,7 @@ def refuse_unknown(labels: Labels, unknown: NDArray[np.bool_], what: str, taxono
     values, times = np.unique(labels[unknown[labels]], return_counts=True)
     shown = ", ".join(f"{value} ({count} px)" for value, count in zip(values[:5], times[:5], strict=True))
     more = f" and {len(values) - 5} more" if len(values) > 5 else ""
-    cure = "pass them as ignore=, or use" if what == "reference" else "use"
+    cure = "ignore them (ignore=, or --ignore), or use" if what == "reference" else "use"
     raise InputError(
         f"the {what} has values that are no codes of taxonomy {taxonomy.name!r}: {shown}{more}; "
         f"{cure} the taxonomy that it was made with"

@@ -22,7 +22,7 @@ from numpy.typing import NDArray
 from shapely.errors import GEOSException
 
 from rssegment.errors import InputError
-from rssegment.evaluation.plain import field, wholes
+from rssegment.evaluation.plain import field, texts, wholes
 
 __all__ = ["ObjectCounts", "ObjectScores", "Objects", "match"]
 
@@ -129,16 +129,33 @@ class ObjectCounts:
             It is something else.
         """
         classes = tuple(wholes(plain, "classes").tolist())
-        threshold, remarks = field(plain, "threshold"), field(plain, "remarks")
+        threshold, remarks = field(plain, "threshold"), texts(plain, "remarks", "sentences")
         if sorted(set(classes)) != list(classes):
             raise InputError(f"'classes' are {classes}; expected ascending codes")
         if isinstance(threshold, bool) or not isinstance(threshold, int | float):
             raise InputError(f"'threshold' is {threshold!r}; expected an IoU")
-        if not isinstance(remarks, list) or not all(isinstance(remark, str) for remark in remarks):
-            raise InputError(f"'remarks' are {remarks!r}; expected a list of sentences")
         _check_threshold(threshold)
         arrays = (wholes(plain, name, len(classes)) for name in _COUNTS)
-        return cls(float(threshold), classes, tuple(remarks), *arrays)
+        counts = cls(float(threshold), classes, remarks, *arrays)
+        counts._check()
+        return counts
+
+    def _check(self) -> None:
+        """Refuses numbers that no polygons have."""
+        least = round(self.threshold * _ONE)
+        for code, true, predicted, matched, overlap in zip(
+            self.classes, *(getattr(self, name).tolist() for name in _COUNTS), strict=True
+        ):
+            if matched > min(true, predicted):
+                raise InputError(
+                    f"{matched} objects of class {code} are matched, of {true} and {predicted}; expected no more than "
+                    "there are"
+                )
+            if not matched * least <= overlap <= matched * _ONE:
+                raise InputError(
+                    f"the overlap of {matched} matched objects of class {code} is {overlap / _ONE:g}; expected an IoU "
+                    f"of {self.threshold:g} to 1 for each"
+                )
 
 
 _COUNTS = ("true", "predicted", "matched", "overlap")

@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 from rssegment.errors import InputError
 from rssegment.taxonomy import Taxonomy
 
-__all__ = ["difference", "entries", "field", "undefined", "whole", "wholes"]
+__all__ = ["difference", "entries", "field", "texts", "undefined", "whole", "wholes"]
 
 _LIMIT = 2**62  # sums of two stay within 64 bits
 
@@ -48,6 +48,19 @@ def entries(values: Mapping[str, Any], key: str, width: int) -> list[list[Any]]:
     if any(isinstance(value, list | dict) for row in found for value in row):
         raise InputError(f"{key!r} holds lists within lists; expected plain values")
     return found
+
+
+def texts(values: Mapping[str, Any], key: str, what: str) -> tuple[str, ...]:
+    """``values[key]`` if it is a list of texts that can be written to a file; ``what`` they are."""
+    found = field(values, key)
+    if not isinstance(found, list) or not all(isinstance(text, str) and _is_text(text) for text in found):
+        raise InputError(f"{key!r} is {ascii(found)[:80]}; expected a list of {what}")
+    return tuple(found)
+
+
+def _is_text(value: str) -> bool:
+    """JSON and the names of files may hold halves of characters, which no file of text can."""
+    return not any("\ud800" <= character <= "\udfff" for character in value)
 
 
 def undefined(value: float) -> float | None:

@@ -217,6 +217,11 @@ class Scores:
         found = self.stratified
         return (found.accuracy, found.half_width) if found else (float("nan"), float("nan"))
 
+    @property
+    def remarks(self) -> tuple[str, ...]:
+        """What to know of scenes that were merged."""
+        return self.evidence.remarks
+
     def as_dict(self) -> dict[str, Any]:
         """Plain values for JSON; scores that are not defined are None, and so is what there is no evidence of."""
         objects, areas, coherence = self.objects, self.stratified, self.evidence.coherence
@@ -234,6 +239,7 @@ class Scores:
             "objects": objects
             and {"threshold": objects.threshold, "classes": list(map(self._object, objects.rows()))},
             "areas": areas and areas.as_dict(),
+            "remarks": list(self.remarks),
         }
 
     def table(self) -> str:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Sequence
+from textwrap import wrap
 from typing import TYPE_CHECKING
 from unicodedata import combining, east_asian_width
 
@@ -28,7 +29,7 @@ _M2 = {"m²": 1.0, "ha": 1e4, "km²": 1e6}
 def scores_table(scores: Scores) -> str:
     """All sections, with an empty line between; a level that adds nothing is only named."""
     sections = [*_levels(scores), *_common(scores)]
-    for part in (_hierarchy, _calibration, _backoff, _boundaries, _objects, _areas):
+    for part in (_hierarchy, _calibration, _backoff, _boundaries, _objects, _areas, _remarks):
         if lines := list(part(scores)):
             sections.append("\n".join(lines))
     return "\n\n".join(sections)
@@ -172,6 +173,11 @@ def _areas(scores: Scores) -> Iterator[str]:
             yield f"  {what}: {text(area)} {unit}"
     yield f"  Areas in {unit}; 95 % intervals (Olofsson et al. 2014) take reference pixels as"
     yield "  independent draws: right for sampled points, too narrow for dense references."
+
+
+def _remarks(scores: Scores) -> Iterator[str]:
+    for remark in scores.remarks:
+        yield from wrap(f"note: {remark}", _WIDTH, subsequent_indent="  ")
 
 
 def _area_row(row: AreaEstimate, text: Callable[[float], str]) -> tuple[str, ...]:

@@ -340,3 +340,15 @@ def test_how_far_a_block_looks() -> None:
     assert margin_px(1, (1, 1)) == 2
     assert margin_px(5, (0.2, 0.5)) == 26  # 25 rows of 0.2 m, and one for the neighbours of the last
     assert margin_px(5, (0.5, 0.2)) == 26
+
+
+def test_counts_under_other_codes_are_those_of_other_codes() -> None:
+    """What a level's counts are at the next, where no class parts there."""
+    rng = np.random.default_rng(3)
+    predicted, true = rng.integers(0, 4, (2, 30, 40)).astype(np.uint8)
+    codes = {1: 30, 2: 10, 3: 20}
+    table = np.array([0, 30, 10, 20], np.uint8)
+    box, cell = Box(2, 3, 20, 30), (1.0, 2.0)
+    one = BoundaryCounts.of(predicted, true, box, cell, 3.0, level=1, classes=[1, 2, 3, 9])
+    other = BoundaryCounts.of(table[predicted], table[true], box, cell, 3.0, level=2, classes=[5, 10, 20, 30])
+    assert one.renamed(2, [5, 10, 20, 30], codes) == other
