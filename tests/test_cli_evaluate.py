@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 from collections.abc import Callable
 from pathlib import Path
 
@@ -64,7 +65,7 @@ def test_scores_as_a_table_as_json_and_as_files(run: Run, pair: tuple[Path, Path
     )
     facts = json.loads(outcome.out)
     assert outcome.err == ""
-    assert facts["facts"]["Ignored codes"] == [5, 10]
+    assert facts["facts"]["Ignored values"] == [5, 10]
     assert facts["facts"]["Boundary tolerance"] == "30 m"
     assert facts["pixels"] == int((~np.isin(labels(1), (5, 10))).sum())
     saved = json.loads((tmp_path / "s" / "scores.json").read_text())
@@ -83,8 +84,9 @@ def test_an_earlier_evaluation_is_kept(run: Run, pair: tuple[Path, Path], tmp_pa
 
 
 def test_merged_evaluations(run: Run, pair: tuple[Path, Path], tmp_path: Path) -> None:
-    for name in ("a", "b"):
-        found = run("evaluate", *pair, "--taxonomy", "flair", "-q", "--out", tmp_path / name)
+    other = write(tmp_path / "other.tif", labels(2))
+    for name, prediction in (("a", pair[0]), ("b", other)):
+        found = run("evaluate", prediction, pair[1], "--taxonomy", "flair", "-q", "--out", tmp_path / name)
         assert found.code == 0
     merged = run(
         "evaluate",
@@ -99,6 +101,8 @@ def test_merged_evaluations(run: Run, pair: tuple[Path, Path], tmp_path: Path) -
     assert (tmp_path / "c" / "scores.html").exists()
     refused(run("evaluate", "--merge", tmp_path / "a", tmp_path / "a"), "named twice")
     refused(run("evaluate", "--merge", pair[0]), "no evidence file")
+    shutil.copytree(tmp_path / "a", tmp_path / "copy")
+    refused(run("evaluate", "--merge", tmp_path / "a", tmp_path / "copy"), "holds the same evidence as")
     other = run("evaluate", *pair, "--taxonomy", "flair", "-q", "--tolerance", "30", "--out", tmp_path / "d")
     assert other.code == 0
     refused(run("evaluate", "--merge", tmp_path / "a", tmp_path / "d"), "tolerance")
@@ -117,6 +121,21 @@ def test_polygons_with_a_mapping(run: Run, pair: tuple[Path, Path], outlines: Pa
     assert one["pixels"] == 2400
     refused(run(*arguments[:-1]), "castle (1 x), house (1 x)", "mapping")
     refused(run(*arguments[:-3]), "which class", "column: kind", "label")
+
+
+def test_ignored_values_are_those_before_the_mapping(run: Run, tmp_path: Path) -> None:
+    mapping = tmp_path / "m.yaml"
+    mapping.write_text(
+        "name: m\ntarget: flair\nclasses: {1: building, 3: built, 7: vegetation, 10: water, 5: 5}\n"
+    )
+    stored = labels(1)
+    stored[:7] = 255
+    pair = write(tmp_path / "p.tif", labels(0)), write(tmp_path / "r.tif", stored)
+    arguments = ("evaluate", *pair, "--taxonomy", "flair", "--map", mapping, "--json")
+    refused(run(*arguments, "-q"), "255 (560 px)")
+    facts = json.loads(run(*arguments, "--ignore", "255").out)
+    assert facts["pixels"] == 4800 - 560
+    assert facts["facts"]["Ignored values"] == [255]
 
 
 def test_a_grid_that_does_not_align(run: Run, pair: tuple[Path, Path], tmp_path: Path) -> None:
@@ -139,7 +158,11 @@ def test_a_grid_that_does_not_align(run: Run, pair: tuple[Path, Path], tmp_path:
     [
         ((), ("which classes has the prediction", "flair")),
         (("--taxonomy", "flar"), ("did you mean 'flair'",)),
-        (("--taxonomy", "flair", "--ignore", "1,x"), ("--ignore is 'x'",)),
+        (
+            ("--taxonomy", "flair", "--ignore", "1,x"),
+            ("--ignore is '1,x'; expected whole numbers, as 1,2",),
+        ),
+        (("--taxonomy", "flair", "--ignore", "1,"), ("--ignore is '1,'; expected whole numbers",)),
         (("--taxonomy", "flair", "--tolerance", "wide"), ("boundary tolerance is 'wide'",)),
         (("--taxonomy", "flair", "--tolerance", "5"), ("less than a pixel",)),
         (("--taxonomy", "flair", "--objects", "castle"), ("no class 'castle'",)),
@@ -174,7 +197,7 @@ def test_what_can_not_be_used_is_one_message(
         ("float.tif", "float32"),
         ("rgb.tif", "3 bands"),
         ("far.tif", "doesn't overlap the prediction"),
-        ("codes.tif", "77 (60 px)"),
+        ("codes.tif", "77 (60 px); ignore them (ignore=, or --ignore), or use the taxonomy"),
     ],
 )
 def test_references_of_every_kind_that_fail(run: Run, tmp_path: Path, name: str, words: str) -> None:

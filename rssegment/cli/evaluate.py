@@ -9,7 +9,7 @@ from typing import Annotated
 import typer
 
 from rssegment.cli.app import app, emit, example
-from rssegment.cli.options import Json, Overwrite, Quiet, class_names, number
+from rssegment.cli.options import Json, Overwrite, Quiet, class_names, numbers
 from rssegment.errors import InputError
 from rssegment.report import reporter
 
@@ -32,7 +32,10 @@ def evaluate(
         str | None, typer.Option(help="The classes: a taxonomy's file or name; default: the run's own.")
     ] = None,
     ignore: Annotated[
-        str | None, typer.Option(help="Codes of the reference to leave out: '14,15'.", metavar="CODES")
+        str | None,
+        typer.Option(
+            help="Values of the reference, as stored (before --map), to leave out: '14,15'.", metavar="VALUES"
+        ),
     ] = None,
     mapping: Annotated[
         str | None, typer.Option("--map", help="Mapping of the reference's classes: a file or name.")
@@ -99,15 +102,17 @@ def evaluate(
         prediction, reference = _two(files)
         how = EvaluationOptions(
             taxonomy=taxonomy,
-            ignore=[number(code, "--ignore") for code in ignore.split(",")] if ignore else (),
+            ignore=() if ignore is None else numbers(ignore, "--ignore"),
             mapping=mapping,
             prediction_mapping=prediction_mapping,
             confidence=confidence,
             tolerance=tolerance,
             objects=objects and class_names(objects),
             iou=iou,
-            reference=ReferenceOptions(column, _class(label), _class(outside), within, layer, resample),
-            prediction=ReferenceOptions(prediction_column),
+            reference_options=ReferenceOptions(
+                column, _class(label), _class(outside), within, layer, resample
+            ),
+            prediction_options=ReferenceOptions(prediction_column),
             grid=grid,
         )
         with reporter(quiet or as_json) as report:

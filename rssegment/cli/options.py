@@ -35,6 +35,7 @@ __all__ = [
     "count",
     "level_numbers",
     "number",
+    "numbers",
     "polygon_choices",
     "settings_from",
 ]
@@ -115,25 +116,33 @@ def level_numbers(text: str | None, option: str) -> tuple[int, ...] | str | None
     """Levels of a taxonomy: "1,2", or "all"."""
     if text is None or text == "all":
         return text
-    return tuple(number(level, option) for level in text.split(","))
+    return numbers(text, option, " or 'all'")
 
 
 def block_size(text: str | None) -> int | str | None:
     """Side of a block, px, or "auto"."""
-    return text if text is None or text == "auto" else number(text, "--block")
+    return text if text is None or text == "auto" else number(text, "--block", " or 'auto'")
 
 
 def count(text: str) -> int | Literal["auto"]:
     """Number of processes, or "auto"."""
-    return "auto" if text == "auto" else number(text, "--workers")
+    return "auto" if text == "auto" else number(text, "--workers", " or 'auto'")
 
 
-def number(text: str, option: str) -> int:
-    """A whole number."""
+def number(text: str, option: str, other: str = "") -> int:
+    """A whole number; ``other``: what else could be given, for the message."""
     try:
         return int(text)
     except ValueError:
-        raise InputError(f"{option} is {text!r}; expected a whole number or 'auto'") from None
+        raise InputError(f"{option} is {text!r}; expected a whole number{other}") from None
+
+
+def numbers(text: str, option: str, other: str = "") -> tuple[int, ...]:
+    """Whole numbers with commas between."""
+    try:
+        return tuple(int(each) for each in text.split(","))
+    except ValueError:
+        raise InputError(f"{option} is {text!r}; expected whole numbers, as 1,2{other}") from None
 
 
 def band(text: str) -> int | str:

@@ -12,6 +12,7 @@ from rssegment.evaluation import BackoffCounts, Coherence, Confusion, Evidence, 
 from rssegment.evaluation.boundaries import BoundaryCounts, margin_px
 from rssegment.evaluation.lookup import LabelPairs
 from rssegment.grid import Box
+from rssegment.run.pixel_areas import PixelAreas
 from rssegment.run.predictions import Prediction
 from rssegment.run.references import Labels, LimitedReference, RasterReference, ShapeReference
 from rssegment.scene import LabelRaster
@@ -35,8 +36,8 @@ class Counted:
 class Comparison:
     """Prediction against reference, block by block: a value that can be sent to a worker.
 
-    ``tolerance`` (m) of boundaries, 0 for none; ``cell``: size of a pixel on the ground (m); ``areas`` (H,): m² of a
-    pixel in each row, None where unknown.
+    ``tolerance`` (m) of boundaries, 0 for none; ``cell``: size of a pixel on the ground (m); ``areas``: of its
+    pixels on the ground, None where unknown.
     """
 
     prediction: Prediction
@@ -44,7 +45,7 @@ class Comparison:
     ignore: tuple[int, ...]
     tolerance: float
     cell: tuple[float, float]
-    areas: NDArray[np.float64] | None
+    areas: PixelAreas | None
 
     @property
     def taxonomy(self) -> Taxonomy:
@@ -109,29 +110,58 @@ class Comparison:
     def _areas(self, core: Box, mine: NDArray[Any]) -> MapAreas | None:
         if self.areas is None:
             return None
-        return MapAreas.of(mine, self.taxonomy, self.areas[core.row : core.stop_row])
+        columns, areas = self.areas.within(core)
+        return MapAreas.of(mine, self.taxonomy, areas, columns)
 
     def _boundaries(
         self, predicted: NDArray[Any], true: NDArray[Any], inner: Box
     ) -> dict[int, BoundaryCounts]:
-        counts = {}
-        labelled = bool(true[inner.slices].any())
-        for level in range(1, self.taxonomy.depth + 1) if self.tolerance else ():
+        if not self.tolerance:
+            return {}
+        present = _present(predicted, true) if true[inner.slices].any() else np.empty(0, np.intp)
+        counts: dict[int, BoundaryCounts] = {}
+        above: NDArray[np.uint16] | None = None
+        for level in range(1, self.taxonomy.depth + 1):
             lookup = self.taxonomy.ancestor_lookup(level)
             classes = [node.code for node in self.taxonomy.level(level)]
-            if not labelled:
+            own = np.where(np.isin(lookup[present], classes), lookup[present], np.uint16(0))
+            codes = None if above is None else _same(above, own)
+            above = own
+            if not present.size:
                 counts[level] = BoundaryCounts.empty(level, classes, self.tolerance)
-                continue
-            counts[level] = BoundaryCounts.of(
-                lookup[predicted],
-                lookup[true],
-                inner,
-                self.cell,
-                self.tolerance,
-                level=level,
-                classes=classes,
-            )
+            elif codes is not None:
+                counts[level] = counts[level - 1].renamed(level, classes, codes)
+            else:
+                counts[level] = BoundaryCounts.of(
+                    lookup[predicted],
+                    lookup[true],
+                    inner,
+                    self.cell,
+                    self.tolerance,
+                    level=level,
+                    classes=classes,
+                )
         return counts
+
+
+def _present(*labels: NDArray[Any]) -> NDArray[np.intp]:
+    """The codes that some pixel has."""
+    there = np.zeros(65536, bool)
+    for each in labels:
+        there[each] = True
+    return np.flatnonzero(there)
+
+
+def _same(coarse: NDArray[np.uint16], fine: NDArray[np.uint16]) -> dict[int, int] | None:
+    """From the classes of a level to those of the next, where each is one there; None if some pixels part.
+
+    Both (n,): classes of the codes that there are, 0 where one has none. Levels between which none part have the same
+    boundaries.
+    """
+    pairs = set(zip(coarse.tolist(), fine.tolist(), strict=True))
+    codes = {above: below for above, below in pairs if above and below}
+    parted = len(pairs) != len(codes) + ((0, 0) in pairs) or len(set(codes.values())) != len(codes)
+    return None if parted else codes
 
 
 def _bytes(raster: LabelRaster, core: Box) -> NDArray[np.uint8]:

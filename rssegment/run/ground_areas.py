@@ -1,46 +1,57 @@
-"""How large pixels are on the ground."""
+"""How large pixels are on the ground, and how many of them a tolerance is."""
 
 from __future__ import annotations
 
 import numpy as np
-from numpy.typing import NDArray
 from odc.geo.geobox import GeoBox
-from pyproj import CRS, Transformer
 
-__all__ = ["row_areas"]
+from rssegment.config import Length
+from rssegment.errors import InputError, SettingsError
+from rssegment.grid import ground_resolution
+from rssegment.run.pixel_areas import PixelAreas
 
-_A, _F = 6378137.0, 1 / 298.257223563  # WGS 84
-_SAMPLED = 4096  # rows computed at most; between them areas are interpolated
+__all__ = ["on_ground"]
+
+_SAMPLED = 4096  # rows whose middle pixel is looked at, at most
+_NOMINAL = (
+    2e-3  # by how much pixels on the ground may differ from those in the CRS's units, and still be called so
+)
 
 
-def row_areas(geobox: GeoBox) -> NDArray[np.float64]:
-    """(H,) area in m², on the ellipsoid, of the middle pixel of each row.
+def on_ground(
+    geobox: GeoBox, tolerance: Length
+) -> tuple[float, tuple[float, float], PixelAreas | None]:
+    """The tolerance (m), a pixel's size (m), and the areas of pixels (m²).
 
-    From the pixel's sides as short arcs: dN = M dφ and dE = N cos φ dλ, with the radii of curvature M and N.
+    Without a CRS a pixel is 1 by 1, areas are unknown, and the tolerance must be in pixels. One in pixels is taken of
+    the nominal pixel (0.2 m, not 0.20003 m) where that is true to 0.2 %, so that scenes of one kind can be merged.
     """
+    if geobox.crs is None:
+        if tolerance.unit != "px" and tolerance.value:
+            raise SettingsError(
+                f"the boundary tolerance is {tolerance.value:g} m, and the prediction has no CRS that would say how "
+                "large its pixels are; give the tolerance in pixels, as 3px"
+            )
+        return tolerance.value, (1.0, 1.0), None
+    cell, areas = ground_resolution(geobox), row_areas(geobox)
+    if not (np.isfinite(cell).all() and min(cell) > 0 and (np.isfinite(areas) & (areas > 0)).all()):
+        raise InputError(
+            "some of the prediction's pixels have no size on the ground: its grid reaches beyond a pole, or to where "
+            f"its CRS has no meaning ({_extent(geobox)}); correct its georeference, or crop it"
+        )
+    if tolerance.unit != "px":
+        return tolerance.value, cell, areas
+    a, b, _, d, e, _ = geobox.affine[:6]
+    nominal = float(np.hypot(b, e)), float(np.hypot(a, d))
+    same = all(abs(on_map - true) <= _NOMINAL * true for on_map, true in zip(nominal, cell, strict=True))
+    side = max(nominal) if same else max(cell)
+    return float(f"{tolerance.value * side:.4g}"), (nominal if same else cell), areas
+
+
+def _extent(geobox: GeoBox) -> str:
+    """Of a grid in its CRS, for messages."""
     rows, cols = geobox.shape
-    sampled = np.unique(np.linspace(0, rows - 1, min(rows, _SAMPLED)).round())
-    row, col = sampled + 0.5, np.full(sampled.shape, cols / 2)
-    half = 0.5
-    spots = ((row, col + half), (row, col - half), (row + half, col), (row - half, col))
-    assert geobox.crs is not None, "only pixels of a placed grid have an area"
-    crs = CRS.from_wkt(geobox.crs.to_wkt())
-    to_lonlat = Transformer.from_crs(crs, CRS.from_epsg(4326), always_xy=True)
-    affine = geobox.affine
-    east = np.empty((4, len(sampled)))
-    north = np.empty((4, len(sampled)))
-    for k, (r, c) in enumerate(spots):
-        x, y = affine.a * c + affine.b * r + affine.c, affine.d * c + affine.e * r + affine.f
-        east[k], north[k] = to_lonlat.transform(x, y)
-    flat = 1 - (2 * _F - _F**2) * np.sin(np.radians(north.mean(axis=0))) ** 2
-    across, down = (np.radians(_turned(east[k] - east[k + 1])) for k in (0, 2))
-    along, up = (np.radians(north[k] - north[k + 1]) for k in (0, 2))
-    prime = _A / np.sqrt(flat) * np.cos(np.radians(north.mean(axis=0)))
-    meridian = _A * (1 - _F) ** 2 / flat**1.5
-    areas = np.abs(across * up - down * along) * prime * meridian
-    return np.asarray(np.interp(np.arange(rows), sampled, areas), np.float64)
-
-
-def _turned(degrees: NDArray[np.float64]) -> NDArray[np.float64]:
-    """Differences of longitudes the short way round."""
-    return (degrees + 180) % 360 - 180
+    xs, ys = zip(
+        *(geobox.affine * spot for spot in ((0, 0), (cols, 0), (0, rows), (cols, rows))), strict=True
+    )
+    return f"x {min(xs):.6g} to {max(xs):.6g}, y {min(ys):.6g} to {max(ys):.6g}"

@@ -2,28 +2,31 @@
 
 from __future__ import annotations
 
-import json
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
 from typing import Any, NamedTuple
 
+import numpy as np
 from numpy.typing import NDArray
 from odc.geo.geobox import GeoBox
 
 from rssegment.errors import InputError, SceneError
+from rssegment.evaluation.lookup import undecided_code
 from rssegment.grid import Box
 from rssegment.run.features import FeatureSource, features_on
 from rssegment.run.label_files import LabelFile
+from rssegment.run.record import RunRecord
 from rssegment.run.references import RasterReference, ReferenceOptions, ShapeReference
+from rssegment.run.store import read_json
 from rssegment.run.vector_files import is_vector, stamp
 from rssegment.scene import LabelRaster
 from rssegment.taxonomy import ClassMapping, Taxonomy
 
 __all__ = ["Classes", "Prediction", "open_prediction"]
 
-LABELS, CONFIDENCE, RECORD, TAXONOMY = "labels.tif", "confidence.tif", "run.json", "taxonomy.yaml"
+LABELS, TAXONOMY = "labels.tif", "taxonomy.yaml"
 
 
 @dataclass(frozen=True)
@@ -31,6 +34,7 @@ class Prediction:
     """A class map on its grid, as codes of ``taxonomy``, with what it says of its confidence. A value that can travel.
 
     ``confidence``: bytes for the decided class; ``level_confidences`` and ``level_labels``: rasters by level.
+    ``undecided``: the code of such pixels in ``labels``, and that of ``taxonomy``, where they differ.
     """
 
     name: str
@@ -41,6 +45,7 @@ class Prediction:
     level_confidences: Mapping[int, LabelRaster] = field(default_factory=dict)
     level_labels: Mapping[int, LabelFile] = field(default_factory=dict)
     remarks: tuple[str, ...] = ()
+    undecided: tuple[int, int] | None = None
 
     @property
     def shape(self) -> tuple[int, int]:
@@ -49,14 +54,19 @@ class Prediction:
 
     def read(self, box: Box) -> NDArray[Any]:
         """Codes (H, W); 0 is no data."""
-        return self.labels.read(box)
+        codes = self.labels.read(box)
+        if self.undecided is None:
+            return codes
+        stored, code = self.undecided
+        return np.where(codes == stored, np.uint16(code), codes)
 
 
 @dataclass(frozen=True)
 class Folder:
-    """A run's folder."""
+    """A run's folder, and what the run says of itself; what else lies there is not the run's."""
 
     path: Path
+    record: RunRecord | None = None
 
     @classmethod
     def at(cls, path: str | Path) -> Folder | None:
@@ -74,27 +84,41 @@ class Folder:
             raise InputError(
                 f"the prediction {folder} is a folder without {LABELS}; expected that of a finished run, or a file"
             )
-        return cls(folder)
+        return cls(folder, RunRecord.read(folder))
 
     @cached_property
     def taxonomy(self) -> Taxonomy | None:
         path = self.path / TAXONOMY
         return Taxonomy.load(path) if path.exists() else None
 
-    @property
-    def levels(self) -> tuple[int, ...]:
-        """Levels of the taxonomy of which there are confidences."""
+    def raster(self, name: str) -> Path | None:
+        """The run's raster of that name; None where it made none, or it is gone."""
+        path = self.record.rasters.get(name) if self.record else None
+        return path if path is not None and path.exists() else None
+
+    def rasters(self, name: str) -> dict[int, Path]:
+        """Its rasters by level of the taxonomy."""
         depth = self.taxonomy.depth if self.taxonomy else 0
-        return tuple(k for k in range(1, depth + 1) if (self.path / f"confidence_level{k}.tif").exists())
+        found = {level: self.raster(f"{name}_level{level}") for level in range(1, depth + 1)}
+        return {level: path for level, path in found.items() if path is not None}
 
     @property
-    def remarks(self) -> tuple[str, ...]:
-        try:
-            record = json.loads((self.path / RECORD).read_text(encoding="utf-8"))
-            missing = record["missing"] if record["status"] == "partial" else ()
-        except (OSError, ValueError, KeyError, TypeError):
-            return ()
-        return (f"{len(missing)} blocks of the run are missing: they count as misses",) if missing else ()
+    def remarks(self) -> Iterator[str]:
+        if self.record is None:
+            if any(self.path.glob("confidence*.tif")):
+                yield f"{self.path} has no run.json that would tell whose confidences lie there: none are scored"
+            return
+        if self.record.missing:
+            yield f"{self.record.missing} blocks of the run are missing: they count as misses"
+        for path in self.record.rasters.values():
+            if not path.exists():
+                yield f"{path.name}, which the run made, is gone from {self.path}: it is not scored"
+        mark = read_json(self.path / "work" / "plan.json")
+        if mark is not None and mark.get("fingerprint") != self.record.fingerprint:
+            yield (
+                f"another run into {self.path} is not finished, and may have replaced some of the rasters already; "
+                "finish it first, by --resume"
+            )
 
 
 class Classes(NamedTuple):
@@ -139,21 +163,17 @@ def open_prediction(
             remarks += ("confidences are not scored: they are not those of the classes that were mapped to",)
         sure = None if mapped is not None else _confidence(confidence, file)
         return Prediction(_name(path), labels, file.geobox, tree, sure, remarks=remarks)
-    sure = _confidence(confidence or _present(folder.path / CONFIDENCE), file)
-    levels = folder.levels if folder.taxonomy == tree else ()
+    known = folder.taxonomy == tree
     return Prediction(
         _name(path),
         labels,
         file.geobox,
         tree,
-        sure,
-        {k: _same_grid(folder.path / f"confidence_level{k}.tif", file) for k in levels},
-        {
-            k: LabelFile.open(level, "prediction")
-            for k in levels
-            if (level := folder.path / f"labels_level{k}.tif").exists()
-        },
+        _confidence(confidence or folder.raster("confidence"), file),
+        {k: _same_grid(path, file) for k, path in folder.rasters("confidence").items()} if known else {},
+        {k: _same_labels(path, file) for k, path in folder.rasters("labels").items()} if known else {},
         remarks,
+        _undecided(folder.taxonomy, tree),
     )
 
 
@@ -184,6 +204,17 @@ def _check_same_codes(own: Taxonomy, given: Taxonomy, path: str | Path) -> None:
                 f"the run {path} has the classes of taxonomy {own.name!r}, where code {node.code} is {node.name!r}; in "
                 f"{given.name!r} it is {other!r}. Give a mapping for the prediction, or leave the taxonomy out"
             )
+    if (code := undecided_code(own)) in names:
+        raise InputError(
+            f"the run {path} has the classes of taxonomy {own.name!r} and {code} for pixels left undecided; in "
+            f"{given.name!r} that is {names[code]!r}. Give a mapping for the prediction, or leave the taxonomy out"
+        )
+
+
+def _undecided(own: Taxonomy | None, tree: Taxonomy) -> tuple[int, int] | None:
+    """The run's code of undecided pixels and that of ``tree``, where they differ."""
+    stored, code = undecided_code(own or tree), undecided_code(tree)
+    return None if stored is None or code is None or stored == code else (stored, code)
 
 
 def _polygons(
@@ -207,16 +238,24 @@ def _polygons(
     return Prediction(_name(path), ShapeReference(source, outside), geobox, tree, remarks=remarks)
 
 
-def _present(path: Path) -> Path | None:
-    return path if path.exists() else None
-
-
 def _confidence(path: str | Path | None, file: LabelFile) -> LabelRaster | None:
     return None if path is None else _same_grid(path, file)
 
 
 def _same_grid(path: str | Path, file: LabelFile) -> LabelRaster:
     raster = LabelRaster.of_bytes(path)
+    _check_grid(f"the confidence {path}", raster, file)
+    return raster
+
+
+def _same_labels(path: Path, file: LabelFile) -> LabelFile:
+    level = LabelFile.open(path, "prediction")
+    _check_grid(f"the level's map {path}", level.raster, file)
+    return level
+
+
+def _check_grid(what: str, raster: LabelRaster, file: LabelFile) -> None:
+    """Raises SceneError where ``raster`` doesn't lie on the map's pixels."""
     between = ~file.geobox.affine * raster.geobox.affine
     rows, cols = file.shape
     apart = max(
@@ -226,13 +265,12 @@ def _same_grid(path: str | Path, file: LabelFile) -> LabelRaster:
     )
     if raster.shape != file.shape or apart > 0.01:
         raise SceneError(
-            f"the confidence {path} isn't on the pixel grid of {file.path}: it has {raster.shape[0]} x "
+            f"{what} isn't on the pixel grid of {file.path}: it has {raster.shape[0]} x "
             f"{raster.shape[1]} px that lie up to {apart:.3g} px off, not {rows} x {cols}; give the one that belongs "
             "to the prediction"
         )
-    return raster
 
 
 def _name(path: str | Path) -> str:
-    """A short name of the scene: the last two parts of the path."""
-    return "/".join(Path(path).absolute().parts[-2:])
+    """A short name of the scene: the last two parts of the path, with "?" for bytes that are no text."""
+    return "/".join(Path(path).absolute().parts[-2:]).encode("utf-8", "replace").decode()

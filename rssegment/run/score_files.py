@@ -61,12 +61,12 @@ def write_scores(evaluation: Evaluation, out: str | Path, *, overwrite: bool = F
         folder.mkdir(parents=True, exist_ok=True)
     scores = evaluation.scores
     facts = {name: _in_row(value) for name, value in evaluation.facts.items() if value}
-    if evaluation.remarks:
-        facts["Remarks"] = list(evaluation.remarks)
+    if remarks := [*evaluation.remarks, *scores.remarks]:
+        facts["Remarks"] = remarks
     paths = {name: folder / name for name in (SCORES, EVIDENCE, PAGE)}
-    write_bytes(paths[SCORES], json.dumps(evaluation.as_dict(), indent=2, ensure_ascii=False).encode())
+    write_bytes(paths[SCORES], _encoded(json.dumps(evaluation.as_dict(), indent=2, ensure_ascii=False)))
     scores.evidence.save(paths[EVIDENCE])
-    write_bytes(paths[PAGE], html(scores, evaluation.title, facts).encode())
+    write_bytes(paths[PAGE], _encoded(html(scores, evaluation.title, facts)))
     for name, figure in _pictures(scores):
         for kind in _KINDS:
             paths[name + kind] = folder / (name + kind)
@@ -80,7 +80,7 @@ def merged(sources: Sequence[str | Path]) -> Scores:
     Raises
     ------
     InputError
-        A file is no evidence, one is named twice, or they don't belong together.
+        A file is no evidence, one is there twice, or they don't belong together.
     """
     files = [Path(each) / EVIDENCE if Path(each).is_dir() else Path(each) for each in sources]
     if not files:
@@ -91,7 +91,24 @@ def merged(sources: Sequence[str | Path]) -> Scores:
             raise InputError(f"{path} is named twice; its pixels would count twice")
         if path.name == SCORES:
             raise InputError(f"{path} holds scores, which can't be merged; name {EVIDENCE} beside it")
-    return Scores.merge([Scores(Evidence.load(path)) for path in files])
+    found = [Evidence.load(path) for path in files]
+    _refuse_copies(files, found)
+    return Scores.merge(map(Scores, found))
+
+
+def _refuse_copies(files: Sequence[Path], found: Sequence[Evidence]) -> None:
+    """The same counts of scenes of the same names are the same pixels."""
+    seen: dict[str, Path] = {}
+    for path, evidence in zip(files, found, strict=True):
+        if not evidence.confusion.pixels:
+            continue
+        if (first := seen.setdefault(json.dumps(evidence.as_dict()), path)) is not path:
+            raise InputError(f"{path} holds the same evidence as {first}; its pixels would count twice")
+
+
+def _encoded(text: str) -> bytes:
+    """UTF-8; names of files may have bytes that are no text, which become "?"."""
+    return text.encode("utf-8", "replace")
 
 
 def _in_row(value: Any) -> Any:

@@ -7,19 +7,17 @@ import warnings
 from collections.abc import Collection, Iterator, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Self
 
-import numpy as np
-from numpy.typing import NDArray
 from odc.geo.geobox import GeoBox
 from rasterio.errors import NotGeoreferencedWarning
 
 from rssegment.config import Length, parse_length
 from rssegment.errors import InputError, SettingsError
 from rssegment.evaluation import Evidence, Scores
-from rssegment.grid import BlockGrid, ground_resolution
+from rssegment.grid import BlockGrid
 from rssegment.run.comparison import Comparison, Counted
-from rssegment.run.ground_areas import row_areas
+from rssegment.run.ground_areas import on_ground
 from rssegment.run.object_matching import ObjectOptions, match_objects
 from rssegment.run.predictions import Classes, open_prediction
 from rssegment.run.progress import Progress
@@ -40,14 +38,19 @@ TOLERANCE = Length(2.0, "px")
 
 _PLAIN = ReferenceOptions()
 _PIXEL_BYTES = 48  # of a block: labels of both, confidences, distances of boundaries
-_NOMINAL = (
-    2e-3  # by how much pixels on the ground may differ from those in the CRS's units, and still be called so
-)
 
 
 @dataclass(frozen=True)
 class EvaluationOptions:
-    """What is compared, and how, as :func:`evaluate` has it; ``reference`` and ``prediction``: how each is read."""
+    """What is compared, and how.
+
+    ``taxonomy``: the classes; default: the run's own, or those that ``prediction_mapping`` leads to. ``ignore``: values
+    of the reference, as it stores them, that are left out, before ``mapping`` brings the others to the taxonomy.
+    ``confidence``: a raster of bytes, as segment writes it. ``tolerance``: of boundaries, in metres or as "3px"
+    (default 2 px; 0 leaves boundaries out). ``objects``: classes whose regions are matched one by one, at an
+    intersection over union of at least ``iou``; they are held in memory. ``reference_options`` and
+    ``prediction_options``: how each is read. ``grid``: a raster that tells on which pixels, where both are polygons.
+    """
 
     taxonomy: Taxonomy | str | Path | None = None
     ignore: Collection[int] = ()
@@ -57,9 +60,28 @@ class EvaluationOptions:
     tolerance: Length | float | str | None = None
     objects: Sequence[int | str] | None = None
     iou: float = 0.5
-    reference: ReferenceOptions = _PLAIN
-    prediction: ReferenceOptions = _PLAIN
+    reference_options: ReferenceOptions = _PLAIN
+    prediction_options: ReferenceOptions = _PLAIN
     grid: str | Path | None = None
+
+    def chosen(self, **choices: Any) -> Self:
+        """The same with other fields, by name; those of ``reference_options`` are named as if they were fields, too.
+
+        Raises
+        ------
+        SettingsError
+            There is no such field.
+        """
+        own, theirs = set(type(self).__dataclass_fields__), set(ReferenceOptions.__dataclass_fields__)
+        if unknown := sorted(set(choices) - own - theirs):
+            known = ", ".join([*type(self).__dataclass_fields__, *ReferenceOptions.__dataclass_fields__])
+            raise SettingsError(
+                f"{', '.join(unknown)}: no such choice of an evaluation; expected some of {known}"
+            )
+        mine = {name: value for name, value in choices.items() if name in own}
+        found = replace(self, **mine)
+        rest = {name: value for name, value in choices.items() if name in theirs}
+        return replace(found, reference_options=replace(found.reference_options, **rest))
 
 
 @dataclass(frozen=True)
@@ -81,9 +103,9 @@ class Evaluation:
         """Plain values for JSON."""
         return {
             "facts": self.facts,
-            "remarks": list(self.remarks),
-            "seconds": self.seconds,
             **self.scores.as_dict(),
+            "remarks": [*self.remarks, *self.scores.remarks],
+            "seconds": self.seconds,
         }
 
     def __str__(self) -> str:
@@ -95,19 +117,10 @@ def evaluate(
     reference: str | Path,
     taxonomy: Taxonomy | str | Path | None = None,
     *,
-    ignore: Collection[int] = (),
-    mapping: ClassMapping | str | Path | None = None,
-    prediction_mapping: ClassMapping | str | Path | None = None,
-    confidence: str | Path | None = None,
-    tolerance: Length | float | str | None = None,
-    objects: Sequence[int | str] | None = None,
-    iou: float = 0.5,
-    prediction_options: ReferenceOptions | None = None,
-    grid: str | Path | None = None,
     block: int = 2048,
     client: Client | str | None = None,
     progress: Progress | None = None,
-    options: ReferenceOptions | None = None,
+    options: EvaluationOptions | None = None,
     **choices: Any,
 ) -> Scores:
     """Scores of the map ``prediction`` against ``reference``, at every level of ``taxonomy``.
@@ -115,38 +128,34 @@ def evaluate(
     ``prediction``: a label raster, the folder of a run (whose taxonomy and confidences are used), or polygons.
     ``reference``: a label raster on the same pixels, of any extent, or polygons or points in any CRS, which are drawn
     onto the map's pixels. Both hold codes of the taxonomy at any level, or are brought there by ``prediction_mapping``
-    and ``mapping``. What has no label in the reference, or a code in ``ignore``, is left out; where it has one and the
+    and ``mapping``. What has no label in the reference, or a value in ``ignore``, is left out; where it has one and the
     prediction none, that is a miss.
 
-    ``choices`` are the fields of :class:`ReferenceOptions` (``options`` gives them all at once): ``column``, ``label``,
-    ``outside``, ``within``, ``layer``, ``resample``; ``prediction_options`` are those of polygons as prediction, and
-    ``grid`` a raster that tells on which pixels, where both are polygons. ``confidence``: a raster of bytes, as segment
-    writes it. ``tolerance``: of boundaries, in metres or as "3px" (default 2 px; 0 leaves boundaries out). ``objects``:
-    classes whose regions are matched one by one, at an intersection over union of at least ``iou``; they are held in
-    memory. ``block`` (px) is the side of what is read at a time and never changes the result. ``client``: a Dask
-    cluster whose workers see the same files. What is worth knowing beside the scores is told as warnings.
+    ``choices`` are the fields of :class:`EvaluationOptions` (``options`` gives them all at once): ``ignore``,
+    ``mapping``, ``prediction_mapping``, ``confidence``, ``tolerance``, ``objects``, ``iou``, ``prediction_options``,
+    ``grid``; and those of :class:`ReferenceOptions`, for the reference: ``column``, ``label``, ``outside``, ``within``,
+    ``layer``, ``resample``. ``block`` (px) is the side of what is read at a time and never changes the result.
+    ``client``: a Dask cluster whose workers see the same files. What is worth knowing beside the scores is told as
+    warnings.
 
     Raises
     ------
     InputError
-        A file can't be used, they don't lie on one grid or on one ground, or hold values that are no classes.
+        A file can't be used, they don't lie on one grid or on one ground, or hold values that are no classes; or
+        there is no such choice.
     ReadError
         Pixels could not be read.
     """
-    how = EvaluationOptions(
-        taxonomy,
-        ignore,
-        mapping,
-        prediction_mapping,
-        confidence,
-        tolerance,
-        objects,
-        iou,
-        _options(options, choices),
-        prediction_options or _PLAIN,
-        grid,
+    how = EvaluationOptions() if options is None else options
+    if not isinstance(how, EvaluationOptions):
+        raise SettingsError(
+            f"options are {type(how).__name__}; expected EvaluationOptions, or choices by name"
+        )
+    if taxonomy is not None:
+        choices["taxonomy"] = taxonomy
+    found = compare(
+        prediction, reference, how.chosen(**choices), block=block, client=client, progress=progress
     )
-    found = compare(prediction, reference, how, block=block, client=client, progress=progress)
     for remark in found.remarks:
         warnings.warn(remark, stacklevel=2)
     return found.scores
@@ -189,7 +198,7 @@ def merge_evaluations(sources: Sequence[str | Path]) -> Evaluation:
     Raises
     ------
     InputError
-        A file is no evidence, one is named twice, or they don't belong together.
+        A file is no evidence, one is there twice, or they don't belong together.
     """
     return Evaluation(merged(sources), {"Merged": [str(each) for each in sources]})
 
@@ -199,14 +208,16 @@ def _facts(
 ) -> dict[str, Any]:
     """What was compared, for people."""
     unit = "m" if comparison.areas is not None else "px"
-    options = {name: value for name, value in vars(how.reference).items() if value not in (None, False)}
+    options = {
+        name: value for name, value in vars(how.reference_options).items() if value not in (None, False)
+    }
     mappings = [each.name for each in (_mapping(how.prediction_mapping), _mapping(how.mapping)) if each]
     return {
         "Prediction": str(prediction),
         "Reference": str(reference),
         **{f"Reference, {name}": str(value) for name, value in options.items()},
         "Mappings": mappings,
-        "Ignored codes": list(comparison.ignore),
+        "Ignored values": list(_ignored(how.ignore)),
         "Boundary tolerance": f"{comparison.tolerance:g} {unit}" if comparison.tolerance else "none",
     }
 
@@ -221,11 +232,14 @@ def _comparison(
         tree = Taxonomy.load(tree)
     classes = Classes(tree, mine)
     predicted = open_prediction(
-        prediction, classes, how.confidence, how.prediction, _grid(prediction, reference, how.grid)
+        prediction, classes, how.confidence, how.prediction_options, _grid(prediction, reference, how.grid)
     )
-    true = open_reference(reference, predicted.geobox, predicted.taxonomy, theirs, how.reference)
+    ignored = _ignored(how.ignore)
+    if theirs is not None:  # it speaks of the values that are stored, and so does what is ignored
+        theirs, ignored = _without(theirs, ignored), ()
+    true = open_reference(reference, predicted.geobox, predicted.taxonomy, theirs, how.reference_options)
     length = TOLERANCE if how.tolerance is None else _length(how.tolerance)
-    comparison = Comparison(predicted, true, _ignored(how.ignore), *_ground(predicted.geobox, length))
+    comparison = Comparison(predicted, true, ignored, *on_ground(predicted.geobox, length))
     _ = comparison.margin  # what it refuses is refused here, not in every block
     return comparison, length
 
@@ -249,14 +263,6 @@ def _counted(
             if progress:
                 progress("evaluate", done, len(blocks), pixels)
     return total
-
-
-def _options(options: ReferenceOptions | None, choices: dict[str, Any]) -> ReferenceOptions:
-    unknown = sorted(set(choices) - set(ReferenceOptions.__dataclass_fields__))
-    if unknown:
-        known = ", ".join(ReferenceOptions.__dataclass_fields__)
-        raise SettingsError(f"{', '.join(unknown)}: no such choice of a reference; expected some of {known}")
-    return replace(options or _PLAIN, **choices)
 
 
 def _mapping(source: ClassMapping | str | Path | None) -> ClassMapping | None:
@@ -285,29 +291,11 @@ def _ignored(ignore: Collection[int]) -> tuple[int, ...]:
     return tuple(sorted(set(ignore)))
 
 
-def _ground(
-    geobox: GeoBox, tolerance: Length
-) -> tuple[float, tuple[float, float], NDArray[np.float64] | None]:
-    """The tolerance (m), a pixel's size (m), and the areas of the rows' pixels (m²).
-
-    Without a CRS a pixel is 1 by 1, areas are unknown, and the tolerance must be in pixels. One in pixels is taken of
-    the nominal pixel (0.2 m, not 0.20003 m) where that is true to 0.2 %, so that scenes of one kind can be merged.
-    """
-    if geobox.crs is None:
-        if tolerance.unit != "px" and tolerance.value:
-            raise SettingsError(
-                f"the boundary tolerance is {tolerance.value:g} m, and the prediction has no CRS that would say how "
-                "large its pixels are; give the tolerance in pixels, as 3px"
-            )
-        return tolerance.value, (1.0, 1.0), None
-    cell = ground_resolution(geobox)
-    if tolerance.unit != "px":
-        return tolerance.value, cell, row_areas(geobox)
-    a, b, _, d, e, _ = geobox.affine[:6]
-    nominal = float(np.hypot(b, e)), float(np.hypot(a, d))
-    same = all(abs(on_map - true) <= _NOMINAL * true for on_map, true in zip(nominal, cell, strict=True))
-    side = max(nominal) if same else max(cell)
-    return float(f"{tolerance.value * side:.4g}"), (nominal if same else cell), row_areas(geobox)
+def _without(mapping: ClassMapping, ignored: tuple[int, ...]) -> ClassMapping:
+    """The same mapping, but for values that are left out."""
+    out = {*ignored, *map(str, ignored)}
+    kept = [(value, code) for value, code in mapping.classes if value not in out]
+    return replace(mapping, classes=(*kept, *((value, 0) for value in ignored)))
 
 
 def _notes(total: Counted, tolerance: Length, comparison: Comparison) -> Iterator[str]:

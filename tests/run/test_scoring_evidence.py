@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import json
 import pickle
+import shutil
 import warnings
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -28,7 +30,7 @@ from rssegment.evaluation.boundaries import BoundaryCounts
 from rssegment.evaluation.lookup import LabelPairs
 from rssegment.grid import Box
 from rssegment.run import evaluate, scoring
-from rssegment.run.ground_areas import row_areas
+from rssegment.run.ground_areas import on_ground, row_areas
 from rssegment.run.references import ReferenceOptions
 from rssegment.run.score_files import write_scores
 from rssegment.run.scoring import EvaluationOptions, compare, merge_evaluations
@@ -58,6 +60,16 @@ class World:
     levels: dict[int, NDArray[np.uint8]]
 
 
+def record(folder: Path, **facts: Any) -> None:
+    """What a run says of itself: all rasters that lie there are its own."""
+    levels = ("", *(f"_level{level}" for level in range(1, 5)))
+    names = [f"{kind}{level}" for kind in ("labels", "confidence") for level in levels]
+    rasters = {name: f"{name}.tif" for name in names}
+    (folder / "run.json").write_text(
+        json.dumps({"status": "done", "rasters": rasters, "missing": []} | facts)
+    )
+
+
 @pytest.fixture(scope="module")
 def world(tmp_path_factory: pytest.TempPathFactory) -> World:
     folder = tmp_path_factory.mktemp("run")
@@ -84,6 +96,7 @@ def world(tmp_path_factory: pytest.TempPathFactory) -> World:
     for level in range(1, 5):
         write(folder / f"labels_level{level}.tif", levels[level], nodata=0)
         write(folder / f"confidence_level{level}.tif", confidence[level], nodata=255)
+    record(folder)
     reference = write(folder / "reference.tif", true)
     return World(folder, reference, predicted, true, confidence, levels)
 
@@ -384,10 +397,10 @@ def test_remarks_are_warnings(world: World, tmp_path: Path) -> None:
         evaluate(world.folder, drawn, block=16)
     with pytest.warns(UserWarning, match="nothing to score"):
         evaluate(world.folder, write(tmp_path / "r.tif", np.zeros(SHAPE, np.uint8)))
-    (world.folder / "run.json").write_text('{"status": "partial", "missing": [{"block": "r0000_c0000"}]}')
+    record(world.folder, status="partial", missing=[{"block": "r0000_c0000"}])
     with pytest.warns(UserWarning, match="1 blocks of the run are missing"):
         evaluate(world.folder, world.reference)
-    (world.folder / "run.json").unlink()
+    record(world.folder)
     with warnings.catch_warnings():
         warnings.simplefilter("error", UserWarning)
         evaluate(world.folder, world.reference)
@@ -431,3 +444,197 @@ def test_halves_merged_are_the_whole(world: World, tmp_path: Path) -> None:
         merge_evaluations([tmp_path / "west" / "scores.json"])
     with pytest.raises(InputError, match="nothing to merge"):
         merge_evaluations([])
+
+
+def test_parts_that_only_some_evaluations_have_are_told_of(world: World, tmp_path: Path) -> None:
+    copy = tmp_path / "copy"
+    copy.mkdir()
+    for name in ("labels.tif", "taxonomy.yaml"):
+        shutil.copy(world.folder / name, copy / name)
+    record(copy, rasters={"labels": "labels.tif"})
+    rich = EvaluationOptions(objects=["building"])
+    write_scores(compare(world.folder, world.reference, rich), tmp_path / "rich")
+    bare = EvaluationOptions(tolerance=0, objects=["water"])
+    write_scores(compare(copy, world.reference, bare), tmp_path / "bare")
+    merged = merge_evaluations([tmp_path / "rich", tmp_path / "bare"])
+    told = [
+        "back-off scores are of 1 of 2 scenes",
+        "boundary scores are of 1 of 2 scenes",
+        "contradictions between levels are of 1 of 2 scenes",
+        "scores of objects are of 1 of 2 scenes",
+        "calibration scores are of 1 of 2 scenes",
+    ]
+    assert merged.as_dict()["remarks"] == told
+    write_scores(merged, tmp_path / "merged")
+    saved = json.loads((tmp_path / "merged" / "scores.json").read_text())["remarks"]
+    assert saved == told
+    page = (tmp_path / "merged" / "scores.html").read_text()
+    for text in told:
+        assert f"note: {text}" in str(merged)
+        assert text in page
+    assert merge_evaluations([tmp_path / "merged"]).as_dict()["remarks"] == told
+
+
+def test_copies_of_an_evaluation_are_not_counted_twice(world: World, tmp_path: Path) -> None:
+    write_scores(compare(world.folder, world.reference, EvaluationOptions(tolerance=0)), tmp_path / "a")
+    shutil.copytree(tmp_path / "a", tmp_path / "b")
+    with pytest.raises(
+        InputError, match=r"b.evidence.json holds the same evidence as .*a.evidence.json; its pixels"
+    ):
+        merge_evaluations([tmp_path / "a", tmp_path / "b"])
+    how = EvaluationOptions(tolerance=0, ignore=(10,))
+    write_scores(compare(world.folder, world.reference, how), tmp_path / "c")
+    (remark,) = merge_evaluations([tmp_path / "a", tmp_path / "c"]).scores.remarks
+    assert f"several of the scenes are called {world.folder.parent.name}/{world.folder.name}:" in remark
+
+
+# Runs' folders
+
+
+def copied(world: World, folder: Path) -> Path:
+    shutil.copytree(world.folder, folder)
+    return folder
+
+
+def test_only_the_rasters_that_a_run_lists_are_its_own(world: World, tmp_path: Path) -> None:
+    folder = copied(world, tmp_path / "run")
+    record(folder, rasters={"labels": "labels.tif", "confidence": "confidence.tif"})
+    found = evaluate(folder, world.reference, tolerance=0)
+    assert set(found.reliability) == {0}
+    assert found.curve is None
+    assert found.evidence.coherence is None
+    (folder / "confidence.tif").unlink()
+    with pytest.warns(UserWarning, match=r"confidence.tif, which the run made, is gone"):
+        assert not evaluate(folder, world.reference, tolerance=0).reliability
+    (folder / "run.json").unlink()
+    with pytest.warns(UserWarning, match=r"has no run.json that would tell whose confidences"):
+        assert not evaluate(folder, world.reference, tolerance=0).reliability
+
+
+def test_a_run_that_is_being_replaced_is_told_of(world: World, tmp_path: Path) -> None:
+    folder = copied(world, tmp_path / "run")
+    record(folder, plan={"fingerprint": "one"})
+    (folder / "work").mkdir()
+    (folder / "work" / "plan.json").write_text('{"fingerprint": "two"}')
+    with pytest.warns(UserWarning, match=r"another run into .* is not finished"):
+        evaluate(folder, world.reference, tolerance=0)
+
+
+@pytest.mark.parametrize(
+    ("content", "words"),
+    [
+        ('{"status": "partial", "missing": 5}', "'missing' is 5"),
+        ("[" * 100_000, "no JSON"),
+        ('{"missing": ' + "9" * 5000 + "}", "no JSON"),
+        ("\xff", "no JSON"),
+        ("[]", "no facts by name"),
+        ('{"rasters": ["labels.tif"]}', "'rasters' is"),
+        ('{"rasters": {"labels": 3}}', "'rasters' is"),
+        ('{"regions": 3}', "'regions' is 3"),
+    ],
+)
+def test_a_damaged_record_is_refused(world: World, tmp_path: Path, content: str, words: str) -> None:
+    folder = copied(world, tmp_path / "run")
+    (folder / "run.json").write_bytes(content.encode("latin-1"))
+    with pytest.raises(InputError, match=rf"run.json is damaged .*{words}"):
+        evaluate(folder, world.reference)
+
+
+@pytest.mark.parametrize("name", ["labels_level2", "confidence_level2", "confidence"])
+def test_every_raster_of_a_run_lies_on_its_grid(world: World, tmp_path: Path, name: str) -> None:
+    folder = copied(world, tmp_path / "run")
+    write(folder / f"{name}.tif", world.levels[2][:, ::-1].copy(), transform=UTM * Affine.translation(3, 0))
+    with pytest.raises(SceneError, match=rf"{name}.tif isn't on the pixel grid of .*labels.tif: .*3 px off"):
+        evaluate(folder, world.reference)
+    write(folder / f"{name}.tif", world.levels[2][:40])
+    with pytest.raises(SceneError, match=rf"{name}.tif isn't on the pixel grid of .*labels.tif: it has 40 x"):
+        evaluate(folder, world.reference)
+
+
+def with_class(code: int) -> Taxonomy:
+    text = FLAIR.dump().rstrip() + f'\n  - {{code: {code}, name: more, color: "#010203"}}\n'
+    return Taxonomy.loads(text)
+
+
+def test_undecided_pixels_are_never_read_as_a_class(world: World) -> None:
+    with pytest.raises(
+        InputError, match=r"and 255 for pixels left undecided; in 'flair' that is 'more'. Give a map"
+    ):
+        evaluate(world.folder, world.reference, with_class(255))
+    other = with_class(300)
+    assert other.undecided == 65535
+    found = evaluate(world.folder, world.reference, other, tolerance=0)
+    predicted = np.where(world.predicted == 255, 65535, world.predicted.astype(np.uint16))
+    assert found.confusion == Confusion.of(predicted, world.true, other)
+    assert found.hierarchy["undecided"] > 0
+
+
+# What is ignored, and mapped
+
+
+def test_ignored_are_values_as_the_reference_stores_them(world: World, tmp_path: Path) -> None:
+    """2 is a class's code after the mapping, and another value before it: only that one is left out."""
+    stored = world.true.copy()
+    stored[world.true == 1] = 2
+    stored[:20] = 255
+    kept = tuple((node.code, node.code) for node in FLAIR.nodes if node.code not in (1, 2))
+    mapping = ClassMapping("m", FLAIR, (*kept, (2, 1), (3, 2)))
+    path = write(tmp_path / "r.tif", stored)
+    with pytest.raises(InputError, match="255"):
+        evaluate(world.folder, path, mapping=mapping)
+    expected = np.where(world.true == 3, 2, world.true)
+    expected[:20] = 0
+    found = evaluate(world.folder, path, mapping=mapping, ignore=[255], tolerance=0)
+    assert found.confusion == Confusion.of(world.predicted, expected, FLAIR)
+    expected[expected == 1] = 0
+    found = evaluate(world.folder, path, mapping=mapping, ignore=[255, 2], tolerance=0)
+    assert found.confusion == Confusion.of(world.predicted, expected, FLAIR)
+
+
+def test_ignored_values_of_polygons_with_a_mapping(world: World, tmp_path: Path) -> None:
+    boxes = [shapely.box(0, 0, 9, 9), shapely.box(20, 0, 29, 9)]
+    drawn = as_file(boxes, {"code": [5, 99]}, tmp_path / "r.gpkg")
+    mapping = ClassMapping("m", FLAIR, ((5, 1), ("99", 2)))
+    both = evaluate(world.folder, drawn, mapping=mapping, column="code", tolerance=0)
+    assert both.confusion.pixels == 162
+    found = evaluate(world.folder, drawn, mapping=mapping, column="code", tolerance=0, ignore=[99])
+    assert found.confusion.pixels == 81
+    assert (
+        evaluate(
+            world.folder,
+            drawn,
+            mapping=ClassMapping("m", FLAIR, ((5, 1),)),
+            column="code",
+            tolerance=0,
+            ignore=[99],
+        ).evidence
+        == found.evidence
+    )
+
+
+# Choices
+
+
+def test_choices_by_name_and_all_at_once(world: World, tmp_path: Path) -> None:
+    area = as_file([shapely.box(0, 0, 30, 30)], {}, tmp_path / "area.gpkg")
+    options = EvaluationOptions(
+        ignore=(10,), tolerance="3px", reference_options=ReferenceOptions(within=area)
+    )
+    named = evaluate(world.folder, world.reference, "flair", ignore=(10,), tolerance="3px", within=area)
+    assert evaluate(world.folder, world.reference, options=options).evidence == named.evidence
+    other = evaluate(world.folder, world.reference, options=options, tolerance=0)
+    assert other.confusion == named.confusion
+    assert not other.boundaries
+    with pytest.raises(SettingsError, match="options are ReferenceOptions; expected EvaluationOptions"):
+        evaluate(world.folder, world.reference, options=ReferenceOptions())  # type: ignore[arg-type]
+
+
+@pytest.mark.parametrize("top", [95, 90.5])
+def test_a_grid_beyond_the_pole_is_at_fault(tmp_path: Path, top: float) -> None:
+    affine = Affine(0.01, 0, 3, 0, -0.01, top)
+    for tolerance in (Length(2, "px"), Length(5000, "m")):
+        with pytest.raises(InputError, match=r"no size on the ground: .*beyond a pole.*\(x 3 to 5.1, y"):
+            on_ground(GeoBox(SHAPE, affine, "EPSG:4326"), tolerance)
+    path = write(tmp_path / "p.tif", patches(1, [1, 3, 5]), "EPSG:4326", affine)
+    with pytest.raises(InputError, match=r"latitudes|beyond a pole"):
+        evaluate(path, path, FLAIR)
