@@ -18,9 +18,7 @@ _NOMINAL = (
 )
 
 
-def on_ground(
-    geobox: GeoBox, tolerance: Length
-) -> tuple[float, tuple[float, float], PixelAreas | None]:
+def on_ground(geobox: GeoBox, tolerance: Length) -> tuple[float, tuple[float, float], PixelAreas | None]:
     """The tolerance (m), a pixel's size (m), and the areas of pixels (m²).
 
     Without a CRS a pixel is 1 by 1, areas are unknown, and the tolerance must be in pixels. One in pixels is taken of
@@ -33,8 +31,9 @@ def on_ground(
                 "large its pixels are; give the tolerance in pixels, as 3px"
             )
         return tolerance.value, (1.0, 1.0), None
-    cell, areas = ground_resolution(geobox), row_areas(geobox)
-    if not (np.isfinite(cell).all() and min(cell) > 0 and (np.isfinite(areas) & (areas > 0)).all()):
+    cell, areas, (rows, cols) = ground_resolution(geobox), PixelAreas.of(geobox), geobox.shape
+    sampled = np.linspace(0, rows - 1, min(rows, _SAMPLED)).astype(np.int64)
+    if not (np.isfinite(cell).all() and min(cell) > 0 and (areas.at(sampled, np.array(cols // 2)) > 0).all()):
         raise InputError(
             "some of the prediction's pixels have no size on the ground: its grid reaches beyond a pole, or to where "
             f"its CRS has no meaning ({_extent(geobox)}); correct its georeference, or crop it"

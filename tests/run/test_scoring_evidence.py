@@ -19,7 +19,6 @@ from affine import Affine
 from distributed import Client, LocalCluster
 from numpy.typing import NDArray
 from odc.geo.geobox import GeoBox
-from pyproj import Geod
 from scipy import ndimage
 
 import rssegment as rs
@@ -30,7 +29,8 @@ from rssegment.evaluation.boundaries import BoundaryCounts
 from rssegment.evaluation.lookup import LabelPairs
 from rssegment.grid import Box
 from rssegment.run import evaluate, scoring
-from rssegment.run.ground_areas import on_ground, row_areas
+from rssegment.run.ground_areas import on_ground
+from rssegment.run.pixel_areas import PixelAreas
 from rssegment.run.references import ReferenceOptions
 from rssegment.run.score_files import write_scores
 from rssegment.run.scoring import EvaluationOptions, compare, merge_evaluations
@@ -103,6 +103,7 @@ def world(tmp_path_factory: pytest.TempPathFactory) -> World:
 
 def expected(world: World, tolerance: float = 35.0) -> Evidence:
     """From the arrays as a whole."""
+    columns, areas = PixelAreas.of(GeoBox(SHAPE, UTM, "EPSG:32631")).within(Box.of(SHAPE))
     pairs = LabelPairs(world.predicted, world.true, FLAIR)
     boundaries = {}
     for level in range(1, 5):
@@ -118,7 +119,7 @@ def expected(world: World, tolerance: float = 35.0) -> Evidence:
         boundaries,
         None,
         Coherence.of(world.levels, world.predicted, FLAIR),
-        MapAreas.of(world.predicted, FLAIR, row_areas(GeoBox(SHAPE, UTM, "EPSG:32631"))),
+        MapAreas.of(world.predicted, FLAIR, areas, columns),
         (f"{world.folder.parent.name}/{world.folder.name}",),
     )
 
@@ -240,29 +241,6 @@ def test_without_a_crs_the_tolerance_is_in_pixels(tmp_path: Path) -> None:
         evaluate(one, one, FLAIR, tolerance=3)
     assert not evaluate(one, one, FLAIR, tolerance=0).boundaries
     assert evaluate(one, one, FLAIR).areas == ()
-
-
-@pytest.mark.parametrize(
-    ("crs", "affine"),
-    [
-        ("EPSG:4326", Affine(0.01, 0, 3, 0, -0.01, 61)),
-        ("EPSG:3857", Affine(700, 0, 300_000, 0, -700, 8_000_000)),
-        ("EPSG:32631", Affine(600, 100, 300_000, 100, -600, 5_000_000)),
-        ("EPSG:3035", Affine(300, 0, 4_000_000, 0, 300, 3_000_000)),
-    ],
-)
-def test_areas_of_pixels_are_those_on_the_ellipsoid(crs: str, affine: Affine) -> None:
-    from pyproj import Transformer
-
-    grid = GeoBox((5000, 11), affine, crs)
-    areas = row_areas(grid)
-    to_lonlat = Transformer.from_crs(crs, 4326, always_xy=True)
-    for row in (0, 1, 2500, 4999):
-        corners = [affine * corner for corner in ((5, row), (6, row), (6, row + 1), (5, row + 1))]
-        ring = shapely.segmentize(shapely.Polygon(corners), 0.001 if crs == "EPSG:4326" else 20)
-        lon, lat = to_lonlat.transform(*shapely.get_coordinates(ring).T)
-        true = abs(Geod(ellps="WGS84").polygon_area_perimeter(lon, lat)[0])
-        assert areas[row] == pytest.approx(true, rel=2e-5)
 
 
 # Polygons, mappings, objects
