@@ -68,9 +68,10 @@ class Effort:
         needs = {effort: max(effort.bytes_for(plan) for plan in plans) for effort in each}
         fitting = [effort for effort in each if needs[effort] <= memory]
         if not fitting:
+            least, leaves = math.ceil(min(needs.values()) / 1e7) / 100, len(plans[0].taxonomy.leaves)
             raise PlanError(
-                f"calibration needs {min(needs.values()) / 1e9:.2f} GB for a model of {len(plans[0].taxonomy.leaves)} "
-                f"classes, and there are {memory / 1e9:.2f} GB; give it more memory, or a smaller batch in --settings"
+                f"calibration needs {least:.2f} GB for a model of {leaves} classes, and there are {memory / 1e9:.2f} GB; "
+                "give it more memory, or a smaller batch in --settings"
             )
         return min(fitting, key=lambda effort: effort._seconds(plans, sweeps))
 
