@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 import threading
 from dataclasses import dataclass
 from functools import lru_cache
@@ -12,12 +11,13 @@ import numpy as np
 import shapely
 from numpy.typing import NDArray
 from odc.geo.geobox import GeoBox
-from pyproj import CRS, Transformer
-from pyproj.exceptions import ProjError
+from pyproj import CRS
+from shapely.errors import ShapelyError
 
 from rssegment.errors import InputError, ReadError, TaxonomyError
-from rssegment.grid import ground_resolution
-from rssegment.run.vector_files import Bounds, Layer, describe, read_layer, stamp
+from rssegment.run.footprint import crs_of, windows_of
+from rssegment.run.placing import on_grid, window_to_read
+from rssegment.run.vector_files import Layer, describe, read_layer, stamp
 from rssegment.taxonomy import ClassMapping, Taxonomy
 from rssegment.taxonomy.mapping import unknown_values
 from rssegment.vector.rasterize import PixelShapes
@@ -26,8 +26,6 @@ __all__ = ["FeatureSource", "GridFeatures", "crs_of", "features_on"]
 
 CODE = "code"  # the column that holds the class in the files that rssegment writes
 _LISTED = 20  # columns that a message names
-_EARTH = 6.4e6  # m, radius
-_SAG = 0.02  # px that a straight edge may lie beside its true curve
 _AREAL = [shapely.GeometryType.POLYGON, shapely.GeometryType.MULTIPOLYGON]
 _POINTS = [shapely.GeometryType.POINT, shapely.GeometryType.MULTIPOINT]
 
@@ -65,11 +63,6 @@ class GridFeatures:
     remarks: tuple[str, ...]
 
 
-def crs_of(geobox: GeoBox) -> CRS | None:
-    """The CRS of a grid as pyproj's; None if it has none."""
-    return None if geobox.crs is None else CRS.from_wkt(geobox.crs.to_wkt())
-
-
 def features_on(source: FeatureSource) -> GridFeatures:
     """The features that may lie on the grid of ``source``, read once per process and file version.
 
@@ -97,7 +90,7 @@ def _features(source: FeatureSource) -> GridFeatures:
     layer = describe(source.path, source.layer, source.what)
     column = _column(source, layer)
     crs = _placing(source, layer)
-    window = _window(source.geobox, layer.crs)
+    window = window_to_read(windows_of(source.geobox, crs), layer.bounds)
     geometries, values = read_layer(source.path, layer, column, window, source.what)
     codes = _codes(source, values, len(geometries))
     geometries, remarks = _usable(geometries, source)
@@ -105,14 +98,19 @@ def _features(source: FeatureSource) -> GridFeatures:
         remarks.append(
             f"{lost} features of {source.path} have no value in {column!r}: what they cover is left out"
         )
-    geometries = _on_grid(geometries, source.geobox, layer.crs, crs)
-    near, lost = _near(geometries, source.geobox)
-    if not near.any():
-        raise InputError(_no_overlap(source, layer))
-    if lost:
-        remarks.append(f"{lost} features of {source.path} have no place in the prediction's CRS")
-    geometries, codes = geometries[near], codes[near]
-    return GridFeatures(geometries, codes, PixelShapes.of(geometries, codes), tuple(remarks))
+    try:
+        found = on_grid(geometries, source.geobox, crs)
+        if not found.near.any():
+            raise InputError(_no_overlap(source, layer, int(found.lost.sum())))
+        geometries, codes = found.geometries[found.near], codes[found.near]
+        shapes = PixelShapes.of(geometries, codes)
+    except ShapelyError as error:
+        raise InputError(
+            f"the {source.what} {source.path} has geometries that can't be used: {error}"
+        ) from error
+    if found.lost.any():
+        remarks.append(f"{found.lost.sum()} features of {source.path} have no place in the prediction's CRS")
+    return GridFeatures(geometries, codes, shapes, tuple(remarks))
 
 
 def _column(source: FeatureSource, layer: Layer) -> str | None:
@@ -132,7 +130,7 @@ def _column(source: FeatureSource, layer: Layer) -> str | None:
 
 
 def _placing(source: FeatureSource, layer: Layer) -> CRS | None:
-    """The grid's CRS, once both sides have one or neither does."""
+    """The layer's CRS, once both sides have one or neither does."""
     crs = crs_of(source.geobox)
     if crs is None and layer.crs is not None:
         raise InputError(
@@ -143,29 +141,7 @@ def _placing(source: FeatureSource, layer: Layer) -> CRS | None:
         raise InputError(
             f"the {source.what} {source.path} has no CRS; give it its own, as by ogr2ogr -a_srs EPSG:XXXX"
         )
-    return crs
-
-
-def _window(geobox: GeoBox, crs: CRS | None) -> Bounds | None:
-    """The grid's box in the layer's CRS, a little larger; None where that can't be told."""
-    own = crs_of(geobox)
-    rows, cols = geobox.shape
-    xs, ys = zip(
-        *(geobox.affine * corner for corner in ((0, 0), (cols, 0), (0, rows), (cols, rows))), strict=True
-    )
-    box = (min(xs), min(ys), max(xs), max(ys))
-    if own is not None and crs is not None:
-        try:
-            box = Transformer.from_crs(own, crs, always_xy=True).transform_bounds(*box, densify_pts=21)
-        except ProjError:
-            return None
-    left, low, right, high = box
-    if (
-        not all(map(math.isfinite, box)) or left >= right or low >= high
-    ):  # over the antimeridian, or round a pole
-        return None
-    more = 0.01 * max(right - left, high - low)
-    return left - more, low - more, right + more, high + more
+    return layer.crs
 
 
 def _missing(values: NDArray[Any]) -> NDArray[np.bool_]:
@@ -221,6 +197,11 @@ def _usable(geometries: NDArray[np.object_], source: FeatureSource) -> tuple[NDA
     """The geometries with None for those that label nothing, and what there is to say of them."""
     remarks = []
     nothing = shapely.is_missing(geometries) | shapely.is_empty(geometries)
+    if nothing.size and nothing.all():
+        raise InputError(
+            f"none of the {len(nothing)} features of the {source.what} {source.path} has a geometry: it is a table; "
+            "give the file that has their polygons or points"
+        )
     if nothing.any():
         remarks.append(f"{int(nothing.sum())} features of {source.path} have no geometry")
     kinds = shapely.get_type_id(geometries)
@@ -237,50 +218,18 @@ def _usable(geometries: NDArray[np.object_], source: FeatureSource) -> tuple[NDA
     return shapely.force_2d(geometries), remarks
 
 
-def _on_grid(
-    geometries: NDArray[np.object_], geobox: GeoBox, crs: CRS | None, target: CRS | None
-) -> NDArray[np.object_]:
-    """Geometries in pixel coordinates (col, row); points that have no place on the grid's map are far away."""
-    if crs is not None and target is not None and not crs.equals(target, ignore_axis_order=True):
-        areal = np.isin(shapely.get_type_id(geometries), _AREAL)
-        geometries[areal] = shapely.segmentize(geometries[areal], _longest(geobox, crs))
-        to_grid = Transformer.from_crs(crs, target, always_xy=True)
-        geometries = shapely.transform(
-            geometries, lambda xy: np.column_stack(to_grid.transform(xy[:, 0], xy[:, 1]))
-        )
-    inverse = ~geobox.affine
-
-    def to_pixels(xy: NDArray[np.float64]) -> NDArray[np.float64]:
-        col = inverse.a * xy[:, 0] + inverse.b * xy[:, 1] + inverse.c
-        row = inverse.d * xy[:, 0] + inverse.e * xy[:, 1] + inverse.f
-        return np.column_stack([col, row])
-
-    return np.asarray(shapely.transform(geometries, to_pixels), object)
-
-
-def _near(geometries: NDArray[np.object_], geobox: GeoBox) -> tuple[NDArray[np.bool_], int]:
-    """Which geometries, in pixels, may touch the grid; and how many have no place in its CRS."""
-    rows, cols = geobox.shape
-    left, top, right, bottom = shapely.bounds(geometries).T
-    placed = np.isfinite([left, top, right, bottom]).all(axis=0)
-    near = placed & (left < cols) & (right >= 0) & (top < rows) & (bottom >= 0)
-    return near, int(np.sum(~placed & ~shapely.is_missing(geometries) & ~shapely.is_empty(geometries)))
-
-
-def _longest(geobox: GeoBox, crs: CRS) -> float:
-    """Longest edge (units of ``crs``) whose curve, in another CRS, bulges by less than _SAG px."""
-    metres = math.sqrt(8 * _EARTH * _SAG * min(ground_resolution(geobox)))
-    if crs.is_geographic:
-        return metres / 111_320
-    return metres / float(crs.axis_info[0].unit_conversion_factor or 1)
-
-
-def _no_overlap(source: FeatureSource, layer: Layer) -> str:
+def _no_overlap(source: FeatureSource, layer: Layer, lost: int) -> str:
     if not layer.features:
         return f"the {source.what} {source.path} has no features"
-    window = _window(source.geobox, layer.crs)
-    there = "" if window is None else f" (in its CRS about {', '.join(f'{value:.6g}' for value in window)})"
+    windows = windows_of(source.geobox, layer.crs)
+    there = f" (in its CRS about {_listed(windows[0].near)})" if windows else ""
+    theirs = f"; they lie within {_listed(layer.bounds)}" if layer.bounds and any(layer.bounds) else ""
+    placeless = f"; {lost} have no place in its CRS" if lost else ""
     return (
-        f"none of the {layer.features} features of the {source.what} {source.path} lies on the prediction{there}; "
-        "give the polygons of that area, and see that their CRS is right"
+        f"none of the {layer.features} features of the {source.what} {source.path} lies on the prediction{there}"
+        f"{theirs}{placeless}; give the polygons of that area, and see that their CRS is right"
     )
+
+
+def _listed(values: tuple[float, ...]) -> str:
+    return ", ".join(f"{value:.6g}" for value in values)

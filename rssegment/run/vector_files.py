@@ -22,11 +22,10 @@ from pyproj.exceptions import ProjError
 from shapely.errors import ShapelyError
 
 from rssegment.errors import InputError, SceneError
+from rssegment.run.footprint import Bounds
 from rssegment.scene.handles import is_remote, open_dataset
 
-__all__ = ["Bounds", "Layer", "describe", "is_vector", "read_layer", "stamp"]
-
-Bounds = tuple[float, float, float, float]  # in a layer's CRS, as pyogrio wants it: west, south, east, north
+__all__ = ["Layer", "describe", "is_vector", "read_layer", "stamp"]
 
 _PARQUET = (".parquet", ".geoparquet")
 _VECTOR = (
@@ -36,12 +35,16 @@ _VECTOR = (
 
 
 class Layer(NamedTuple):
-    """One layer of a vector file: its columns, its CRS (None: it says nothing), and how many features it has."""
+    """One layer of a vector file: its columns, its CRS (None: it says nothing), and how many features it has.
+
+    ``bounds``: where they lie, in its CRS; None where that is unknown, or they have no geometry.
+    """
 
     name: str | None
     columns: tuple[str, ...]
     crs: CRS | None
     features: int
+    bounds: Bounds | None = None
 
 
 def describe(path: str, layer: str | None = None, what: str = "reference") -> Layer:
@@ -59,13 +62,22 @@ def describe(path: str, layer: str | None = None, what: str = "reference") -> La
             warnings.simplefilter("ignore")
             names = [str(name) for name, kind in pyogrio.list_layers(path) if kind is not None]
             chosen = _chosen(names, layer, path, what)
-            info = pyogrio.read_info(path, layer=chosen, force_feature_count=True)
+            info = pyogrio.read_info(path, layer=chosen, force_feature_count=True, force_total_bounds=True)
     except (DataSourceError, OSError, ValueError) as error:
         if isinstance(error, InputError):
             raise
         raise InputError(f"can't open the {what} {path}: {error}") from error
     crs = None if info["crs"] is None else _crs(info["crs"], path, what)
-    return Layer(chosen, tuple(map(str, info["fields"])), crs, int(info["features"]))
+    return Layer(
+        chosen, tuple(map(str, info["fields"])), crs, int(info["features"]), _bounds(info["total_bounds"])
+    )
+
+
+def _bounds(found: Any) -> Bounds | None:
+    if found is None or not np.isfinite(found).all():
+        return None
+    west, south, east, north = map(float, found)
+    return west, south, east, north
 
 
 def is_vector(path: str) -> bool:
