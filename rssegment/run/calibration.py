@@ -129,7 +129,7 @@ def calibrate(
     read = None if mapping is None else ClassMapping.load(mapping), ReferenceOptions(column=column)
     grounds = _grounds(plans, [reference for _, reference in pairs], how, read, progress)
     measured = _Measured.on(grounds, bundle, chosen, progress)
-    stored = save_calibration(bundle.path, measured.calibration(how), out=out)
+    stored = save_calibration(bundle, measured.calibration(how), out=out)
     assert stored.calibration is not None, "it was written"
     return CalibrationResult(stored.path, stored.calibration)
 

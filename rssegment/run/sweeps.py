@@ -70,8 +70,8 @@ class Effort:
         if not fitting:
             least, leaves = math.ceil(min(needs.values()) / 1e7) / 100, len(plans[0].taxonomy.leaves)
             raise PlanError(
-                f"calibration needs {least:.2f} GB for a model of {leaves} classes, and there are {memory / 1e9:.2f} GB; "
-                "give it more memory, or a smaller batch in --settings"
+                f"calibration needs {least:.2f} GB for a model of {leaves} classes, and there are "
+                f"{memory / 1e9:.2f} GB; give it more memory, or a smaller batch in --settings"
             )
         return min(fitting, key=lambda effort: effort._seconds(plans, sweeps))
 
