@@ -103,32 +103,21 @@ def _contend(
 
 @inlined
 def _best_of(
-    members: Int32,
-    begin: int,
-    end: int,
-    nodes: Float32,
-    lowest: Float32,
-    best: Float32,
-    second: Float32,
-    winner: Int32,
+    members: Int32, nodes: Float32, lowest: Float32, best: Float32, second: Float32, winner: Int32
 ) -> None:
     """Largest and second largest value (0 if there is none) of some rows, and the row of the largest.
 
     Of equals, the row that comes first wins.
     """
-    last = end - 1
+    end, last = members.size, members.size - 1
     for p in range(best.size):
         best[p] = lowest[p]
         second[p] = 0.0
-        winner[p] = members[begin]
-    for k in range(begin, end, 4):
+        winner[p] = members[0]
+    for k in range(0, end, 4):
         a, b, c, d = _four(nodes, 0, members, k, end, lowest)
-        i, j, m, n = (
-            members[k],
-            members[min(k + 1, last)],
-            members[min(k + 2, last)],
-            members[min(k + 3, last)],
-        )
+        i, j = members[k], members[min(k + 1, last)]
+        m, n = members[min(k + 2, last)], members[min(k + 3, last)]
         for p in range(best.size):
             one, two, row = _contend(a[p], i, best[p], second[p], winner[p])
             one, two, row = _contend(b[p], j, one, two, row)
@@ -158,17 +147,16 @@ def _walk(
         margin[p] = 1.0
     for step in range(root + 1):
         row = step - 1 if step else root
-        if first[row] == first[row + 1]:
+        below = children[first[row] : first[row + 1]]
+        if not below.size:
             continue
         here = 0
         for p in range(at.size):
             here += at[p] == row
         if not here:
             continue
-        _best_of(children, first[row], first[row + 1], nodes, lowest, best, second, winner)
-        for p in range(
-            at.size
-        ):  # everything is read before it is chosen from: only so it becomes vector code
+        _best_of(below, nodes, lowest, best, second, winner)
+        for p in range(at.size):  # all is read before it is chosen from: only so it becomes vector code
             place, child, first_place, lead = at[p], winner[p], best[p], best[p] - second[p]
             stays, margin_before = confidence[p], margin[p]
             goes = (place == row) & (first_place >= tau)
@@ -206,20 +194,14 @@ def _nearest(
 
 @inlined
 def _cheapest(
-    matrix: Float64,
-    candidates: Int32,
-    leaves: Int32,
-    nodes: Float32,
-    cost: Float64,
-    best: Float64,
-    winner: Int32,
+    matrix: Float64, among: Int32, leaves: Int32, nodes: Float32, cost: Float64, best: Float64, winner: Int32
 ) -> None:
-    """The candidate of least expected cost; costs are added up leaf by leaf in float64, four in one pass."""
+    """Of the rows ``among``, that of least expected cost, added up leaf by leaf in float64, four in one pass."""
     whole = leaves.size - leaves.size % 4
     for p in range(best.size):
         best[p] = np.inf
-        winner[p] = candidates[0]
-    for k in range(candidates.size):
+        winner[p] = among[0]
+    for k in range(among.size):
         for p in range(best.size):
             cost[p] = 0.0
         for j in range(0, whole, 4):
@@ -232,7 +214,7 @@ def _cheapest(
             a, one = matrix[k, j], nodes[leaves[j]]
             for p in range(best.size):
                 cost[p] += a * one[p]
-        row = candidates[k]
+        row = among[k]
         for p in range(best.size):
             value, leading = cost[p], best[p]
             winner[p] = row if value < leading else winner[p]
@@ -241,23 +223,15 @@ def _cheapest(
 
 @inlined
 def _lead(
-    nodes: Float32,
-    winner: Int32,
-    leaves: Int32,
-    spans: Int32,
-    low: Int32,
-    high: Int32,
-    confidence: Float32,
-    margin: Float32,
+    nodes: Float32, winner: Int32, leaves: Int32, spans: Int32, confidence: Float32, margin: Float32
 ) -> None:
     """Decided nodes' probabilities, and their lead over the most probable leaf that isn't under them, 0 at least.
 
     The leaves under row n are ``spans[n, 0]`` to ``spans[n, 1]`` - 1 in channel order.
     """
+    low, high = spans[winner, 0], spans[winner, 1]
     for p in range(winner.size):
         confidence[p] = nodes[winner[p], p]
-        low[p] = spans[winner[p], 0]
-        high[p] = spans[winner[p], 1]
         margin[p] = 0.0
     for j in range(leaves.size):
         values, channel = nodes[leaves[j]], np.int32(j)
@@ -317,11 +291,9 @@ def decide(
     many valid pixels have NaN.
     """
     root, chunk = levels.size, shape[4]
-    nodes, floats, ints = _rows(root + 1, chunk), _rows(7, chunk), np.empty((3, chunk), np.int32)
+    nodes, floats, ints = _rows(root + 1, chunk), _rows(7, chunk), np.empty((2, chunk), np.int32)
     zeros, lowest = floats[5], floats[6]
-    nodes[root] = 1.0
-    zeros[:] = 0.0
-    lowest[:] = -np.inf
+    nodes[root], zeros[:], lowest[:] = 1.0, 0.0, -np.inf
     total, best_sum = np.empty(chunk, np.float64), np.empty(chunk, np.float64)
     path = np.empty((levels.max() + 1, chunk), np.float64)
     summed = rule != MEMBERS or up.shape[0] > 0
@@ -332,23 +304,25 @@ def decide(
         for begin in range(0, shape[3], chunk):
             n, place = min(chunk, shape[3] - begin), shape[5] + row * shape[3] + begin
             bad, best, second = floats[0, :n], floats[1, :n], floats[2, :n]
-            winner, low, high = ints[0, :n], ints[1, :n], ints[2, :n]
+            winner, child = ints[0, :n], ints[1, :n]
             confidence, margin = floats[3, :n], floats[4, :n]
             _load(source, row * shape[1] + begin, shape[0], leaves, nodes, 0, bad)
             if summed:
                 _add_up(first, children, nodes, 0, zeros[:n], total[:n])
             if rule == MEMBERS:
-                _best_of(members, 0, members.size, nodes, lowest[:n], confidence, second, winner)
+                _best_of(members, nodes, lowest[:n], confidence, second, winner)
                 for p in range(n):
                     margin[p] = confidence[p] - second[p]
             elif rule == BACKOFF:
-                _walk(first, children, tau, nodes, lowest[:n], best, second, low, winner, confidence, margin)
+                _walk(
+                    first, children, tau, nodes, lowest[:n], best, second, child, winner, confidence, margin
+                )
             else:
                 if rule == DISTANCES:
                     _nearest(levels, first, nodes, path, best_sum[:n], winner)
                 else:
                     _cheapest(matrix, members, leaves, nodes, total[:n], best_sum[:n], winner)
-                _lead(nodes, winner, leaves, spans, low, high, confidence, margin)
+                _lead(nodes, winner, leaves, spans, confidence, margin)
             known = valid[place : place + n]
             missing += _label(winner, bad, known, codes, labels[place : place + n])
             _write(place, confidence, known, values[0])

@@ -257,15 +257,9 @@ def _objects(scores: Scores) -> Iterator[_Section]:
     objects = scores.objects
     if objects is None:
         return
-    names = (
-        "objects_true",
-        "objects_predicted",
-        "matched",
-        "objects_precision",
-        "objects_recall",
-        "objects_f1",
-    )
-    terms = [TERMS[name] for name in (*names, "mean_match", "panoptic_quality")]
+    counted = ("objects_true", "objects_predicted", "matched")
+    shared = ("objects_precision", "objects_recall", "objects_f1", "mean_match", "panoptic_quality")
+    terms = [TERMS[name] for name in (*counted, *shared)]
     rows = []
     for row in objects.rows():
         counts = (row.true, row.predicted, row.matched)
@@ -301,14 +295,11 @@ def _areas(scores: Scores) -> Iterator[_Section]:
         "Intervals take reference pixels as independent draws: true for sampled points, far too narrow for dense "
         "references."
     ]
-    for area, what in (
-        (found.open_m2, "undecided or coarser"),
-        (found.unsampled_m2, "of classes without reference"),
-    ):
+    left = (found.open_m2, "undecided or coarser"), (found.unsampled_m2, "of classes without reference")
+    for area, what in left:
         if area:
-            notes.append(
-                f"{_area(area, unit).text} {unit} of the map are {what}, and left out of the estimates."
-            )
+            size = f"{_area(area, unit).text} {unit}"
+            notes.append(f"{size} of the map are {what}, and left out of the estimates.")
     yield _Section("areas", "Areas", text, [table], notes=notes)
 
 
