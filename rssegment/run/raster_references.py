@@ -140,13 +140,14 @@ def raster_reference(
     file = LabelFile.open(path, "reference")
     _check_crs(geobox, file)
     fault, places = _aligned(geobox, file)
-    if not places and not resample:
+    resampled = resample and bool(fault)
+    if not places and not resampled:
         raise InputError(
             f"the prediction and the reference {path} are not on one grid: {fault}. Allow resampling by nearest "
             "neighbour (resample), or warp the reference onto the prediction's grid first "
             "(gdalwarp -t_srs, -te, -tr, -r near)"
         )
-    if places:
+    if not resampled:
         whole = Box(0, 0, *geobox.shape)
         met = [place for place in places if whole.shift(*place).clip(Box.of(file.shape)).size]
         if not met:
@@ -154,7 +155,11 @@ def raster_reference(
                 f"the reference {path} doesn't overlap the prediction: it lies {_apart(geobox, file, places[0])}; "
                 "give the reference of that area"
             )
-        found = RasterReference(file, geobox, met[0], mapping, file.remarks, tuple(met[1:]))
+        beyond = (
+            f"the reference {path} isn't compared beyond 180 degrees: {fault} there; to compare it, resample"
+        )
+        remarks = (*file.remarks, beyond) if fault else file.remarks
+        found = RasterReference(file, geobox, met[0], mapping, remarks, tuple(met[1:]))
         parts = [whole.shift(*place).clip(Box.of(file.shape)) for place in met]
     else:
         part = _meeting(geobox, file)
@@ -183,7 +188,8 @@ def _check_crs(geobox: GeoBox, file: LabelFile) -> None:
 def _aligned(geobox: GeoBox, file: LabelFile) -> tuple[str, list[tuple[int, int]]]:
     """Where the grid's first pixel lies in the file (row, col), or nothing and what keeps pixels from falling together.
 
-    In degrees it may lie in it twice, a turn round the Earth apart; where it lies first, if not in it at all.
+    In degrees it may lie in it twice, a turn round the Earth apart, and pixels fall together in one place only: then
+    both are told. Where it lies outside of it, that place.
     """
     one, other = crs_of(geobox), crs_of(file.geobox)
     rows, cols = geobox.shape
@@ -202,8 +208,9 @@ def _aligned(geobox: GeoBox, file: LabelFile) -> tuple[str, list[tuple[int, int]
     turn = turn_of(one)
     tried = [_placed(geobox, file, k * turn if turn else 0.0) for k in (_TURNS if turn else (0,))]
     met = [each for each in tried if each.meets]
-    faulty = [each.fault for each in met or tried[:1] if each.fault]
-    return (faulty[0], []) if faulty else ("", [each.offset for each in met or tried[:1]])
+    chosen = met or tried[:1]
+    fault = next((each.fault for each in chosen if each.fault), "")
+    return fault, [each.offset for each in chosen if not each.fault]
 
 
 class _Place(NamedTuple):
@@ -225,9 +232,10 @@ def _placed(geobox: GeoBox, file: LabelFile, shift: float) -> _Place:
     apart = max(math.dist(between * spot, (spot[0] + col, spot[1] + row)) for spot in (*spots, (0, 0)))
     if apart <= _GRID_TOLERANCE:
         return _Place((row, col), bool(part.size), "")
+    least = 1 if shift else 0  # grids round the Earth may lap by less
     ends = [between * spot for spot in ((0, 0), (cols, 0), (0, rows), (cols, rows))]
     meets = all(
-        min(end[axis] for end in ends) < size and max(end[axis] for end in ends) > 0
+        min(end[axis] for end in ends) < size - least and max(end[axis] for end in ends) > least
         for axis, size in ((0, file.shape[1]), (1, file.shape[0]))
     )
     return _Place((row, col), meets, _turned_round(between, geobox) or f"pixels up to {apart:.3g} px apart")

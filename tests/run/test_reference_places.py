@@ -165,6 +165,22 @@ def test_a_raster_of_the_whole_world_lies_on_both_sides_of_180(tmp_path: Path, s
     np.testing.assert_array_equal(in_blocks(reference, (6, 20), 4), world[np.ix_(rows, cols)])
 
 
+def test_a_turn_that_is_no_whole_number_of_pixels(tmp_path: Path) -> None:
+    """Pixels fall together on one side of 180 degrees only: that is told; and a lap of less than a pixel is nothing."""
+    step = 360 / 479.5
+    around = Affine(step, 0, -180, 0, -step, 90)
+    path = write(tmp_path / "r.tif", np.ones((240, 480), np.uint8), "EPSG:4326", around)
+    same = open_reference(path, GeoBox((240, 480), around, "EPSG:4326"), DEMO)
+    assert (same.read(Box(0, 0, 240, 480)) == 1).all()
+    assert not same.remarks
+    over = GeoBox((10, 40), around * Affine.translation(460, 100), "EPSG:4326")
+    part = open_reference(path, over, DEMO)
+    assert (part.read(whole(over))[0] > 0).sum() == 20
+    assert "isn't compared beyond 180" in " ".join(part.remarks)
+    full = open_reference(path, over, DEMO, None, ReferenceOptions(resample=True))
+    assert (full.read(whole(over)) == 1).all()
+
+
 @pytest.mark.parametrize("crs", ["EPSG:32631", "EPSG:4326"])
 @pytest.mark.parametrize("far", [1e300, 1e17, 1.7e308])
 def test_coordinates_beyond_all_measure(tmp_path: Path, crs: str, far: float) -> None:
