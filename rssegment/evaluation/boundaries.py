@@ -98,7 +98,9 @@ class BoundaryCounts:
     ) -> Self:
         """Counts of the pixels of ``core``, from two arrays of one shape that hold codes of ``classes``.
 
-        Other codes are as 0: no label. The arrays reach :func:`margin_px` beyond ``core``, or to the scene's edge.
+        Other codes are no label in the reference, as 0 is. In the prediction they are pixels that have data and none of
+        these classes, as where the map is undecided or coarser: classes end there. The arrays reach :func:`margin_px`
+        beyond ``core``, or to the scene's edge.
         ``cell`` is the ground size in metres of a pixel, (down, across).
 
         Raises
@@ -116,6 +118,7 @@ class BoundaryCounts:
         reach = _reach(tolerance, cell)
         true = _indices(reference, classes)
         predicted = _indices(prediction, classes)
+        np.copyto(predicted, len(classes) + 1, where=(predicted == 0) & (prediction != 0))
         np.copyto(predicted, 0, where=true == 0)
         bands = _count_bands(predicted, true, core, reach, len(classes))
         edges = _count_edges(predicted, true, core, reach, len(classes))
@@ -265,7 +268,9 @@ def _count_bands(
     true, predicted = true[core.slices], predicted[core.slices]
     both = in_true & in_predicted & (true == predicted)
     counted = ((true, in_true), (predicted, in_predicted), (true, both))
-    first, second, third = (np.bincount(labels[band], minlength=classes + 1)[1:] for labels, band in counted)
+    first, second, third = (
+        np.bincount(labels[band], minlength=classes + 2)[1 : classes + 1] for labels, band in counted
+    )
     return first, second, third
 
 
@@ -284,11 +289,12 @@ def _count_edges(
     predicted: NDArray[np.uint16], true: NDArray[np.uint16], core: Box, reach: Counts, classes: int
 ) -> tuple[Counts, Counts, Counts, Counts]:
     """Boundary pixels of the core by class: of the reference and those found, of the map and those right."""
-    mine, theirs = _sites(true, classes), _sites(predicted, classes)
+    mine, theirs = _sites(true, classes + 1), _sites(predicted, classes + 1)
     window = np.array([core.row, core.col, core.stop_row, core.stop_col], np.int64)
-    found, right = np.zeros((classes, 2), np.int64), np.zeros((classes, 2), np.int64)
+    found, right = (np.zeros((classes + 1, 2), np.int64) for _ in range(2))
     kernels.match_sites(*mine, *theirs, reach, window, found)
     kernels.match_sites(*theirs, *mine, reach, window, right)
+    found, right = found[:classes], right[:classes]
     return found[:, 0].copy(), found[:, 1].copy(), right[:, 0].copy(), right[:, 1].copy()
 
 

@@ -200,8 +200,9 @@ class Scores:
 
     @cached_property
     def stratified(self) -> StratifiedEstimate | None:
-        """Area-adjusted estimates; None where the whole map was not counted."""
-        return self._estimated(self.evidence.areas) if self.evidence.areas else None
+        """Area-adjusted estimates; None where the whole map was not counted, or the reference knows one class only."""
+        several = np.count_nonzero(self.common.counts.counts.sum(axis=1)) > 1
+        return self._estimated(self.evidence.areas) if self.evidence.areas and several else None
 
     def _estimated(self, areas: MapAreas) -> StratifiedEstimate:
         return estimate_areas(self.confusion, areas, self.common.classes)

@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 
 from rssegment.evaluation import BackoffCounts, Coherence, Confusion, Evidence, MapAreas, Reliability
 from rssegment.evaluation.boundaries import BoundaryCounts, margin_px
-from rssegment.evaluation.lookup import LabelPairs
+from rssegment.evaluation.lookup import LabelPairs, undecided_code
 from rssegment.grid import Box
 from rssegment.run.pixel_areas import PixelAreas
 from rssegment.run.predictions import Prediction
@@ -77,7 +77,7 @@ class Comparison:
             self._backoff(core, pairs),
             self._boundaries(predicted, true.codes, inner),
             coherence=self._coherence(core, mine),
-            areas=self._areas(core, mine),
+            areas=self._areas(core, self._counted_at_all(core, mine)),
         )
         contested = 0 if true.contested is None else int(np.count_nonzero(true.contested[inner.slices]))
         return Counted(evidence, contested)
@@ -107,6 +107,12 @@ class Comparison:
         levels = {level: file.codes(core) for level, file in self.prediction.level_labels.items()}
         return Coherence.of(levels, mine, self.taxonomy) if levels else None
 
+    def _counted_at_all(self, core: Box, mine: NDArray[Any]) -> NDArray[Any]:
+        """The map where it is compared at all: within the polygons that limit it, if there are such."""
+        if not isinstance(self.reference, LimitedReference):
+            return mine
+        return np.where(self.reference.inside(core), mine, mine.dtype.type(0))
+
     def _areas(self, core: Box, mine: NDArray[Any]) -> MapAreas | None:
         if self.areas is None:
             return None
@@ -120,6 +126,7 @@ class Comparison:
             return {}
         present = _present(predicted, true) if true[inner.slices].any() else np.empty(0, np.intp)
         counts: dict[int, BoundaryCounts] = {}
+        open_ = undecided_code(self.taxonomy)
         above: NDArray[np.uint16] | None = None
         for level in range(1, self.taxonomy.depth + 1):
             lookup = self.taxonomy.ancestor_lookup(level)
@@ -133,7 +140,7 @@ class Comparison:
                 counts[level] = counts[level - 1].renamed(level, classes, codes)
             else:
                 counts[level] = BoundaryCounts.of(
-                    lookup[predicted],
+                    np.where(predicted == open_, predicted, lookup[predicted]),
                     lookup[true],
                     inner,
                     self.cell,

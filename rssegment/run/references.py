@@ -95,8 +95,13 @@ class LimitedReference:
     def remarks(self) -> tuple[str, ...]:
         return (*self.reference.remarks, *self.area.remarks)
 
+    def inside(self, box: Box) -> NDArray[np.bool_]:
+        """(H, W): which pixels count."""
+        inside: NDArray[np.bool_] = self.area.read(box) > 0
+        return inside
+
     def labels(self, box: Box) -> Labels:
-        inside = self.area.read(box) > 0
+        inside = self.inside(box)
         if not inside.any():
             return Labels(np.zeros(box.shape, np.uint16))
         codes, contested = self.reference.labels(box)

@@ -352,3 +352,19 @@ def test_counts_under_other_codes_are_those_of_other_codes() -> None:
     one = BoundaryCounts.of(predicted, true, box, cell, 3.0, level=1, classes=[1, 2, 3, 9])
     other = BoundaryCounts.of(table[predicted], table[true], box, cell, 3.0, level=2, classes=[5, 10, 20, 30])
     assert one.renamed(2, [5, 10, 20, 30], codes) == other
+
+
+def test_classes_end_where_the_map_is_undecided() -> None:
+    """Two halves with two columns left open along their border: the border is found, as far as the tolerance goes."""
+    true = np.repeat(np.array([[1] * 10 + [2] * 10], np.uint8), 20, axis=0)
+    predicted = true.copy()
+    predicted[:, 9:11] = 255
+    near = BoundaryCounts.of(predicted, true, Box(0, 0, 20, 20), (1, 1), 2, level=1, classes=[1, 2])
+    assert near.f1.tolist() == [1, 1]
+    assert near.predicted_edge.tolist() == near.true_edge.tolist() == [20, 20]
+    predicted[:, 6:14] = 255
+    far = BoundaryCounts.of(predicted, true, Box(0, 0, 20, 20), (1, 1), 2, level=1, classes=[1, 2])
+    assert far.f1.tolist() == [0, 0]
+    predicted[:, 6:14] = 0  # no data says nothing of where a class ends
+    bare = BoundaryCounts.of(predicted, true, Box(0, 0, 20, 20), (1, 1), 2, level=1, classes=[1, 2])
+    assert bare.predicted_edge.tolist() == [0, 0]

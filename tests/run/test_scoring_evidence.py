@@ -108,8 +108,10 @@ def expected(world: World, tolerance: float = 35.0) -> Evidence:
     boundaries = {}
     for level in range(1, 5):
         lookup, classes = FLAIR.ancestor_lookup(level), [node.code for node in FLAIR.level(level)]
+        seen = lookup.copy()
+        seen[FLAIR.undecided] = FLAIR.undecided  # has data, so that classes beside it end there
         boundaries[level] = BoundaryCounts.of(
-            lookup[world.predicted], lookup[world.true], Box.of(SHAPE), (10.0, 10.0), tolerance,
+            seen[world.predicted], lookup[world.true], Box.of(SHAPE), (10.0, 10.0), tolerance,
             level=level, classes=classes,
         )  # fmt: skip
     return Evidence(
