@@ -13,7 +13,6 @@ from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from importlib.metadata import version
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -27,6 +26,7 @@ from rssegment.evaluation import LabelPairs, Reliability
 from rssegment.grid import BlockGrid
 from rssegment.model import Bundle, Calibration, LeafModel, save_calibration
 from rssegment.model.saving import calibration_target
+from rssegment.run.calibration_result import CalibrationResult
 from rssegment.run.held_out import EQUAL, LOOK, Ground, Sampling, Steps, default_side, look, with_weights
 from rssegment.run.planning import Plan, make_plan
 from rssegment.run.progress import Progress
@@ -38,54 +38,13 @@ from rssegment.taxonomy import ClassMapping, Taxonomy
 
 __all__ = ["CalibrationResult", "calibrate"]
 
-COARSE = (0.4, 0.63, 1.0, 1.6, 2.5)  # temperatures tried first, then five around the best
+COARSE = (0.25, 0.5, 1.0, 2.0, 4.0)  # temperatures tried first, then five around the best
 SWEEPS = (len(COARSE), 5, 2)  # temperatures of each sweep over the scenes: coarse, finer, before and after
 ALPHAS = tuple(round(k / 100, 2) for k in range(1, 51))
 CHECKED = (0.05, 0.1, 0.2)  # shares of errors that are checked on the blocks kept back
 MANY = 1000  # counts that are kept apart before they are added up
 
 Pair = tuple[str | Path, str | Path]
-
-
-@dataclass(frozen=True)
-class CalibrationResult:
-    """What was found: the ``bundle`` that holds it now, and the ``calibration`` with what it was measured on."""
-
-    bundle: Path
-    calibration: Calibration
-
-    def as_dict(self) -> dict[str, Any]:
-        """Plain values, for JSON."""
-        return {"bundle": str(self.bundle), **self.calibration.model_dump(mode="json")}
-
-    @property
-    def remarks(self) -> tuple[str, ...]:
-        """What a user should know of how it was measured."""
-        return tuple(self.calibration.measured["remarks"])
-
-    def __str__(self) -> str:
-        facts = self.calibration.measured
-        on = f"{facts['blocks_checked']} blocks kept back" if facts["blocks_checked"] else "the same blocks"
-        lines = [
-            f"temperature {self.calibration.temperature:.3f}, from {facts['blocks']} blocks of "
-            f"{facts['spatial_block']}; checked on {on}:",
-            f"  {'':<28}{'before':>8}{'after':>8}",
-            f"  {'log-loss':<28}{_columns(facts['log_loss'])}",
-        ]
-        for level, ece in facts["calibration_error"].items():
-            lines.append(f"  {f'calibration error, level {level}':<28}{_columns(ece)}")
-        for row in facts["coverage"]:
-            lines.append(
-                f"  conformal:{row['alpha']:g} backs off to P >= {row['tau']:.3f} and is right on "
-                f"{row['covered']:.3f} ± {row['half_width']:.3f} of the area (asked: {1 - row['alpha']:g})"
-            )
-        notes = [f"  note: {remark}" for remark in self.remarks]
-        return "\n".join([*lines, *notes, f"  {self.bundle}"])
-
-
-def _columns(each: dict[str, float | None]) -> str:
-    """Before and after, where either may not be known: no pixel has a label of that level."""
-    return "".join(f"{'–' if each[k] is None else format(each[k], '.4f'):>8}" for k in ("before", "after"))
 
 
 def calibrate(
@@ -252,6 +211,10 @@ class _Measured:
         thresholds = {f"{alpha:.2f}": tau for alpha, tau in _thresholds(used)}
         before, after = ({k: _rounded(r.ece) for k, r in each.reliability.items()} for each in self.tallies)
         plan = self.grounds[0].plan
+        losses = {
+            name: _rounded(tally.loss / int(checked.area.sum()))
+            for name, tally in zip(("before", "after"), self.tallies, strict=True)
+        }
         measured = {
             "scenes": [ground.plan.scene.name for ground in self.grounds],
             "references": [ground.name for ground in self.grounds],
@@ -262,10 +225,7 @@ class _Measured:
             "pixels": sum(
                 int(g.labelled[each].sum()) for g, each in zip(self.grounds, self.checked, strict=True)
             ),
-            "log_loss": {
-                name: _rounded(tally.loss / int(checked.area.sum()))
-                for name, tally in zip(("before", "after"), self.tallies, strict=True)
-            },
+            "log_loss": losses,
             "calibration_error": {str(k): {"before": before[k], "after": after[k]} for k in before},
             "coverage": [
                 _covered(checked, alpha, thresholds[f"{alpha:.2f}"])
@@ -275,7 +235,10 @@ class _Measured:
             "window": plan.settings.window,
             "overlap": plan.lattice.overlap,
             "batch": plan.batch,
-            "remarks": list(_remarks(self.grounds, how, thresholds)),
+            "remarks": [
+                *_remarks(self.grounds, how, thresholds),
+                *_doubts(self.temperature, losses["before"], losses["after"]),
+            ],
             "rssegment": version("rssegment"),
             "date": datetime.now(UTC).date().isoformat(),
         }
@@ -334,6 +297,20 @@ def _remarks(grounds: Sequence[Ground], how: Sampling, thresholds: dict[str, flo
         )
     for ground in grounds:
         yield from ground.reference.remarks
+
+
+def _doubts(temperature: float, before: float | None, after: float | None) -> Iterator[str]:
+    """What is odd about a temperature."""
+    if temperature in (COARSE[0], COARSE[-1]):
+        yield (
+            f"the temperature is the last that was tried, {temperature:g}: the model is far too sure or unsure here; "
+            "is this the kind of ground that it was trained for?"
+        )
+    if before is not None and after is not None and after > before:
+        yield (
+            f"on the blocks that it was checked on, the temperature makes the log-loss worse ({before:.4f} to "
+            f"{after:.4f}): there are too few scenes to tell; calibrate on more"
+        )
 
 
 def _thresholds(misses: MissCounts) -> Iterator[tuple[float, float]]:
