@@ -18,13 +18,15 @@ arXiv 2211.12979), Licence Ouverte 2.0.
 import argparse
 import hashlib
 import json
+import signal
+import sys
 import time
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from concurrent.futures import ProcessPoolExecutor, as_completed
 from dataclasses import asdict, dataclass, replace
 from functools import cache
-from itertools import pairwise
-from multiprocessing import get_context
+from itertools import pairwise, product
+from multiprocessing import active_children, get_context
 from pathlib import Path
 
 import numpy as np
@@ -34,16 +36,14 @@ from rasterio.enums import Resampling
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from rssegment.evaluation import scores
-from rssegment.evaluation.confusion import Confusion
-from rssegment.model.hierarchy import Hierarchical, node_log_probabilities
-from rssegment.model.losses import HierarchicalLoss
+from rssegment.decode import Backoff, Level, decide
+from rssegment.evaluation import Confusion, LabelPairs, Reliability, Scores
+from rssegment.model import Hierarchical, HierarchicalLoss
 from rssegment.taxonomy import Taxonomy
 
 FLAIR = Taxonomy.load("flair")
 ABSENT, SAME = (14, 15, 16, 17, 18, 19), {18: 1}  # codes that hardly occur; a greenhouse counts as a building
 TREE = replace(FLAIR, name="flair-13", nodes=tuple(n for n in FLAIR.nodes if n.code not in ABSENT))
-ROWS = {node.code: row for row, node in enumerate(TREE.nodes)}
 ARMS = ("flat_all", "tree_all", "tree_mixed", "flat_half", "flat_mixed")
 PAIRS = (
     ("tree_all", "flat_all"),
@@ -52,7 +52,7 @@ PAIRS = (
     ("flat_mixed", "flat_half"),
     ("tree_mixed", "tree_all"),
 )
-SHRINK, PEAK, BINS, TAUS = 2, 1e-2, 20, np.linspace(0, 1, 41)  # 0.2 m -> 0.4 m; learning rate; of confidence
+SHRINK, PEAK, TAUS = 2, 1e-2, np.linspace(0, 1, 41)  # 0.2 m -> 0.4 m; learning rate; thresholds
 WIDTHS = (16, 32, 64, 96)  # channels of the network at 1/2, 1/4, 1/8 and 1/16
 
 LEGEND = """`nll` is the mean of −log P(true leaf). `distance` is the mean number of edges from the most probable leaf
@@ -64,7 +64,7 @@ correctness over specificity of back-off; `correct_70` and `specificity_70` are 
 
 @dataclass(frozen=True)
 class Plan:
-    """What all runs have in common: data, steps, patches per step, and the sides of patches and blocks in px."""
+    """What all runs share: data, steps, patches per step, and sides in px of patches and of blocks of one depth."""
 
     data: str
     steps: int
@@ -87,13 +87,8 @@ def main(arguments: list[str] | None = None) -> None:
     parser.add_argument("out", type=Path, help="folder of runs.jsonl and table.md")
     parser.add_argument("--seeds", type=int, nargs="+", default=[0, 1, 2])
     parser.add_argument("--arms", nargs="+", choices=ARMS, default=ARMS)
-    parser.add_argument("--steps", type=int, default=600)
-    parser.add_argument("--batch", type=int, default=4)
-    parser.add_argument("--patch", type=int, default=192)
-    parser.add_argument(
-        "--block", type=int, default=512, help="side of the areas that share a depth of labels"
-    )
-    parser.add_argument("--workers", type=int, default=1)
+    for name, default in (("steps", 600), ("batch", 4), ("patch", 192), ("block", 512), ("workers", 1)):
+        parser.add_argument(f"--{name}", type=int, default=default)
     parser.add_argument("--table-only", action="store_true", help="table of the finished runs")
     args = parser.parse_args(arguments)
     plan = Plan(args.data.name, args.steps, args.batch, args.patch, args.block)
@@ -112,9 +107,14 @@ def results(folder: Path, plan: Plan, todo: list[tuple[str, int]], workers: int)
     if workers <= 1:
         yield from (one_run(folder, plan, *pair) for pair in todo)
         return
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit("stopped"))
     with ProcessPoolExecutor(workers, get_context("spawn")) as pool:
-        for job in as_completed([pool.submit(one_run, folder, plan, *pair) for pair in todo]):
-            yield job.result()
+        try:
+            for job in as_completed([pool.submit(one_run, folder, plan, *pair) for pair in todo]):
+                yield job.result()
+        finally:  # whatever ends this, a signal too, ends the runs
+            for process in active_children():
+                process.terminate()
 
 
 def write_table(out: Path, plan: Plan) -> None:
@@ -126,9 +126,8 @@ def finished(out: Path, plan: Plan) -> list[dict]:
     path = out / "runs.jsonl"
     lines = path.read_text().splitlines() if path.is_file() else []
     runs = [json.loads(line) for line in lines if line.endswith("}")]
-    return sorted(
-        (run for run in runs if run["plan"] == asdict(plan)), key=lambda r: (r["seed"], ARMS.index(r["arm"]))
-    )
+    own = [run for run in runs if run["plan"] == asdict(plan)]
+    return sorted(own, key=lambda run: (run["seed"], ARMS.index(run["arm"])))
 
 
 # Data
@@ -141,10 +140,8 @@ def tiles(folder: Path, part: str) -> tuple[Tile, ...]:
     for code in FLAIR.leaf_codes.tolist():
         table[code] = SAME.get(code, 0 if code in ABSENT else code)
     for path in sorted(folder.glob(f"*_{part}.tif")):
-        with (
-            rasterio.open(path) as image,
-            rasterio.open(path.with_name(path.stem + "_labels.tif")) as labels,
-        ):
+        beside = path.with_name(path.stem + "_labels.tif")
+        with rasterio.open(path) as image, rasterio.open(beside) as labels:
             shape = image.height // SHRINK, image.width // SHRINK
             bands = image.read(range(1, 5), out_shape=(4, *shape), resampling=Resampling.average)
             found.append(Tile(bands, table[labels.read(1, out_shape=shape, resampling=Resampling.mode)]))
@@ -168,10 +165,11 @@ def blocks(folder: Path, plan: Plan, arm: str, seed: int) -> list[Tile]:
         parent[leaf.code] = leaf.parent or leaf.code
     found = []
     for tile in tiles(folder, "train"):
+        counts = [max(1, round(n / plan.block)) for n in tile.codes.shape]
         rows, cols = (
-            np.linspace(0, n, max(1, round(n / plan.block)) + 1).astype(int) for n in tile.codes.shape
+            np.linspace(0, n, m + 1).astype(int) for n, m in zip(tile.codes.shape, counts, strict=True)
         )
-        spots = [(r, c) for r in range(len(rows) - 1) for c in range(len(cols) - 1)]
+        spots = [*np.ndindex(*counts)]
         coarse = set(rng.permutation(len(spots))[: len(spots) // 2].tolist())
         for place, (r, c) in enumerate(spots):
             part = np.s_[..., rows[r] : rows[r + 1], cols[c] : cols[c + 1]]
@@ -284,87 +282,61 @@ def train(folder: Path, plan: Plan, arm: str, seed: int) -> tuple[Hierarchical, 
 def validate(model: Hierarchical, folder: Path) -> tuple[dict[str, float], list[list[float]]]:
     """Scores over all validation tiles, patch by patch without overlap, and the curve of back-off.
 
-    At each level the most probable of its classes is decided: its IoU, and the expected calibration error of its
-    probability in 20 equal bins. Distances are edges of the tree between the most probable leaf and the true one.
-    The curve has τ, the part of pixels whose decided node is the true leaf or above it, and the mean of the decided
-    level over the depth of the decided path's end; back-off goes to the most probable child while its P >= τ.
+    At each level the most probable of its classes is decided. The curve has τ, the part of pixels whose decided node
+    is the true leaf or above it, and the mean of the decided level over that of the decided path's end.
     """
-    levels = [[ROWS[node.code] for node in TREE.level(k)] for k in range(1, TREE.depth + 1)]
-    codes, arrays = TREE.arrays.codes, TREE.arrays
-    counts = [Confusion.empty(TREE) for _ in levels]
-    bins = np.zeros((len(levels), 3, BINS))  # pixels, sum of confidence, right ones
-    totals, steps = np.zeros(5), np.zeros((2, len(TAUS)))
+    counts = {k: (Confusion.empty(TREE), Reliability.empty()) for k in range(1, TREE.depth + 1)}
+    pixels, nll, steps, channel = 0, 0.0, np.zeros((2, len(TAUS))), np.zeros(256, np.intp)
+    channel[TREE.leaf_codes] = np.arange(len(TREE.leaves))
     for truth, logs in predictions(model, folder):
-        shares = np.exp(logs)  # (N, P)
-        totals[:3] += truth.size, -logs[truth, np.arange(truth.size)].sum(), 0
-        for k, rows in enumerate(levels):
-            best = shares[rows].argmax(0)
-            decided, confidence = np.array(rows)[best], shares[rows].max(0)
-            counts[k] += Confusion.of(codes[decided], codes[truth], TREE)
-            right = arrays.ancestry[truth, decided]
-            place = np.minimum((confidence * BINS).astype(int), BINS - 1)
-            bins[k] += [np.bincount(place, weights=w, minlength=BINS) for w in (None, confidence, right)]
-        edges = arrays.distances[truth, decided]  # of the last level: leaves
-        totals[2:4] += edges.sum(), (edges > 0).sum()
+        nll -= logs[channel[truth], np.arange(truth.size)].sum(dtype=np.float64)
+        shares = np.exp(logs)[:, None]  # (L, 1, P)
+        for k, (confusion, reliability) in counts.items():
+            codes, confidence, *_ = decide(shares, TREE, Level(k))
+            pairs = LabelPairs(codes[0], truth, TREE)
+            sure = Reliability.of_labels(pairs, confidence[0], k)
+            counts[k] = confusion + Confusion.of_pairs(pairs), reliability + sure
+        pixels += truth.size
         steps += backoff(shares, truth)
-    pixels = totals[0]
-    found = {
-        "pixel_accuracy": 1 - totals[3] / pixels,
-        "nll": totals[1] / pixels,
-        "distance": totals[2] / pixels,
-        "mistake_distance": totals[2] / max(1, totals[3]),
-    }
-    for k, (number, total, right) in enumerate(bins, 1):
-        level = counts[k - 1].at_level(k).counts
-        found |= {f"miou_{k}": scores.mean_iou(level), f"accuracy_{k}": scores.pixel_accuracy(level)}
-        found[f"ece_{k}"] = float(np.abs(total - right).sum() / number.sum())
+    leaf = Scores.of(counts[TREE.depth][0])
+    accuracy, distance = leaf.leaf.pixel_accuracy, leaf.hierarchy["hierarchical_distance"]
+    found = {"pixel_accuracy": accuracy, "nll": nll / pixels, "distance": distance}
+    found["mistake_distance"] = distance / max(1 / pixels, 1 - accuracy)
+    for k, (confusion, reliability) in counts.items():
+        level = Scores.of(confusion).levels[k - 1]
+        found |= {
+            f"miou_{k}": level.mean_iou,
+            f"accuracy_{k}": level.pixel_accuracy,
+            f"ece_{k}": reliability.ece,
+        }
     correct, specific = steps / pixels
     order = np.argsort(specific, kind="stable")
     xs, ys = np.append(0, specific[order]), np.append(1, correct[order])
-    found["curve_area"] = float(np.trapezoid(ys, xs) + (1 - xs[-1]) * ys[-1])
-    found |= {
-        "correct_70": correct[TAUS.searchsorted(0.7)],
-        "specificity_70": specific[TAUS.searchsorted(0.7)],
-    }
+    at = TAUS.searchsorted(0.7)
+    found |= {"curve_area": np.trapezoid(ys, xs) + (1 - xs[-1]) * ys[-1]}
+    found |= {"correct_70": correct[at], "specificity_70": specific[at]}
     return {key: float(v) for key, v in found.items()}, np.column_stack([TAUS, correct, specific]).tolist()
 
 
 def predictions(model: Hierarchical, folder: Path) -> Iterator[tuple[np.ndarray, np.ndarray]]:
-    """Rows of the true leaves (P,) and log-probabilities of all nodes (N, P) of labelled pixels, patch by patch."""
-    lookup = np.zeros(256, np.int64)
-    lookup[list(ROWS)] = list(ROWS.values())
+    """Codes of the true leaves (P,) and log-probabilities of all leaves (L, P) of labelled pixels, patch by patch."""
     for tile in tiles(folder, "val"):
-        for row in range(0, tile.codes.shape[0], 512):
-            for col in range(0, tile.codes.shape[1], 512):
-                part = np.s_[..., row : row + 512, col : col + 512]
-                with torch.inference_mode():
-                    logs = node_log_probabilities(model(normalise(tile.bands[part][None], folder)), TREE)[0]
-                known = tile.codes[part] > 0
-                yield lookup[tile.codes[part][known]], logs.numpy().astype(np.float64)[:, known]
+        for row, col in product(*(range(0, n, 512) for n in tile.codes.shape)):
+            part = np.s_[..., row : row + 512, col : col + 512]
+            with torch.inference_mode():
+                logs = model(normalise(tile.bands[part][None], folder)).log_softmax(1)[0]
+            known = tile.codes[part] > 0
+            yield tile.codes[part][known], logs.numpy()[:, known]
 
 
 def backoff(shares: np.ndarray, truth: np.ndarray) -> np.ndarray:
-    """(2, T) sums over pixels for each τ: right decisions, and specificity."""
-    arrays = TREE.arrays
-    top = len(arrays.codes)
-    place, path = np.full(truth.size, top), []  # greedy path from the root: nodes and their probabilities
-    for _ in range(TREE.depth):
-        below = place.copy()
-        for node in np.unique(place):
-            children = np.flatnonzero(arrays.parents == node)
-            if len(children):
-                here = place == node
-                below[here] = children[shares[children][:, here].argmax(0)]
-        path.append((below, shares[below, np.arange(truth.size)], below != place))
-        place = below
-    depth = arrays.levels[place]
-    sums = np.zeros((2, len(TAUS)))
-    for t, tau in enumerate(TAUS):
-        decided = np.full(truth.size, top)
-        for nodes, share, deeper in path:
-            decided = np.where(deeper & (share >= tau), nodes, decided)
-        level = np.append(arrays.levels, 0)[decided]
-        sums[:, t] = arrays.ancestry[truth, decided].sum(), (level / depth).sum()
+    """(2, T) sums over pixels (L, 1, P), (P,) for each τ: right decisions, and specificity."""
+    tree, row = TREE.arrays, np.full(256, len(TREE.nodes))  # undecided: the root
+    row[tree.codes] = np.arange(len(tree.codes))
+    levels, sums = np.append(tree.levels, 0), np.zeros((2, len(TAUS)))
+    paths = [row[decide(shares, TREE, Backoff(tau)).codes[0]] for tau in TAUS]  # τ = 0 goes down to a leaf
+    for t, decided in enumerate(paths):
+        sums[:, t] = tree.ancestry[row[truth], decided].sum(), (levels[decided] / levels[paths[0]]).sum()
     return sums
 
 
@@ -373,33 +345,28 @@ def backoff(shares: np.ndarray, truth: np.ndarray) -> np.ndarray:
 
 def table(runs: list[dict], plan: Plan) -> str:
     """Markdown: means and deviations of each arm over its seeds, and differences between arms, seed by seed."""
-    by = {(run["arm"], run["seed"]): run["scores"] for run in runs}
-    names = list(runs[0]["scores"]) if runs else []
-    text = [
-        f"# Flat and hierarchical heads\n\n{len(runs)} runs. "
-        + ", ".join(f"{k} {v}" for k, v in asdict(plan).items())
-    ]
-    text += [
-        LEGEND,
-        f"Validation, mean ± standard deviation over seeds {sorted({s for _, s in by})}:",
-        heading(ARMS),
-    ]
-    for name in names:
-        cells = (summary([v[name] for (a, _), v in by.items() if a == arm]) for arm in ARMS)
-        text[-1] += f"\n| {name} | " + " | ".join(cells) + " |"
-    text += ["Differences, seed by seed:", heading([f"{a} − {b}" for a, b in PAIRS])]
-    for name in names:
-        cells = []
-        for a, b in PAIRS:
-            both = sorted({s for x, s in by if x == a} & {s for x, s in by if x == b})
-            gaps = [by[a, s][name] - by[b, s][name] for s in both]
-            cells.append(f"{summary(gaps, '+')} ({', '.join(f'{gap:+.3f}' for gap in gaps)})")
-        text[-1] += f"\n| {name} | " + " | ".join(cells) + " |"
-    return "\n\n".join(text) + "\n"
+    arms = {arm: {run["seed"]: run["scores"] for run in runs if run["arm"] == arm} for arm in ARMS}
+    common = ", ".join(f"{key} {value}" for key, value in asdict(plan).items())
+    seeds = sorted({run["seed"] for run in runs})
+    means = [f"Validation, mean ± standard deviation over seeds {seeds}:\n\n{heading(ARMS)}"]
+    gaps = [f"Differences, seed by seed:\n\n{heading(f'{a} − {b}' for a, b in PAIRS)}"]
+    for name in runs[0]["scores"] if runs else ():
+        each = {arm: {seed: found[name] for seed, found in by_seed.items()} for arm, by_seed in arms.items()}
+        means.append(row(name, (summary([*each[arm].values()]) for arm in ARMS)))
+        pairs = ([each[a][s] - each[b][s] for s in seeds if s in each[a] and s in each[b]] for a, b in PAIRS)
+        listed = (f"{summary(both, '+')} ({', '.join(f'{gap:+.3f}' for gap in both)})" for both in pairs)
+        gaps.append(row(name, listed))
+    text = ["# Flat and hierarchical heads", f"{len(runs)} runs. {common}", LEGEND]
+    return "\n\n".join([*text, "\n".join(means), "\n".join(gaps)]) + "\n"
 
 
-def heading(columns: list[str]) -> str:
-    return "| score | " + " | ".join(columns) + " |\n|" + "---|" * (len(columns) + 1)
+def row(name: str, cells: Iterable[str]) -> str:
+    return f"| {name} | " + " | ".join(cells) + " |"
+
+
+def heading(columns: Iterable[str]) -> str:
+    columns = [*columns]
+    return row("score", columns) + "\n|" + "---|" * (len(columns) + 1)
 
 
 def summary(values: list[float], sign: str = "") -> str:

@@ -129,13 +129,11 @@ def test_labels_of_classes_that_hardly_occur_are_mapped(compare: ModuleType, til
 
 def test_backoff_goes_to_the_most_probable_child_while_it_is_sure(compare: ModuleType) -> None:
     """Two pixels: a sure one, and one that is vegetation for sure and no more."""
-    rows = compare.ROWS
-    leaves = np.full((2, 13), 0.0)
+    leaves = np.zeros((13, 1, 2), np.float32)
     order = [leaf.code for leaf in compare.TREE.leaves]
-    leaves[0, order.index(6)] = 1
-    leaves[1, order.index(6)], leaves[1, order.index(10)] = 0.55, 0.45
-    shares = (leaves @ compare.TREE.membership.T.astype(float)).T  # (N, 2)
-    correct, specific = compare.backoff(shares, np.array([rows[6], rows[10]]))
+    leaves[order.index(6), 0, 0] = 1
+    leaves[order.index(6), 0, 1], leaves[order.index(10), 0, 1] = 0.55, 0.45
+    correct, specific = compare.backoff(leaves, np.array([6, 10], np.uint8))
     at = {tau: int(compare.TAUS.searchsorted(tau)) for tau in (0.25, 0.75)}
     assert correct[at[0.25]] == 1  # coniferous where it is herbaceous: wrong
     assert specific[at[0.25]] == 2
