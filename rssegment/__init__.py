@@ -23,6 +23,7 @@ if TYPE_CHECKING:
     from rssegment.evaluation import Scores as Scores
     from rssegment.model import Bundle as Bundle
     from rssegment.model import load_model as load_model
+    from rssegment.run import EvaluationOptions as EvaluationOptions
     from rssegment.run import Plan as Plan
     from rssegment.run import ReferenceOptions as ReferenceOptions
     from rssegment.run import Result as Result
@@ -42,6 +43,7 @@ _HOMES = {
     "rssegment.evaluation": ("Scores",),
     "rssegment.model": ("Bundle", "load_model"),
     "rssegment.run": (
+        "EvaluationOptions",
         "Plan",
         "ReferenceOptions",
         "Result",
@@ -60,6 +62,7 @@ _HOME_OF = {name: home for home, names in _HOMES.items() for name in names}
 __all__ = [
     "Bundle",
     "ClassMapping",
+    "EvaluationOptions",
     "InputError",
     "Plan",
     "PolygonOptions",

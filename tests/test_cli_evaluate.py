@@ -101,6 +101,10 @@ def test_merged_evaluations(run: Run, pair: tuple[Path, Path], tmp_path: Path) -
     assert (tmp_path / "c" / "scores.html").exists()
     refused(run("evaluate", "--merge", tmp_path / "a", tmp_path / "a"), "named twice")
     refused(run("evaluate", "--merge", pair[0]), "no evidence file")
+    refused(
+        run("evaluate", "--merge", tmp_path / "a", "--within", "x.gpkg", "--iou", "0.6"),
+        "--within, --iou can't change",
+    )
     shutil.copytree(tmp_path / "a", tmp_path / "copy")
     refused(run("evaluate", "--merge", tmp_path / "a", tmp_path / "copy"), "holds the same evidence as")
     other = run("evaluate", *pair, "--taxonomy", "flair", "-q", "--tolerance", "30", "--out", tmp_path / "d")

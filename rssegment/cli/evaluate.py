@@ -20,6 +20,7 @@ __all__ = ["evaluate"]
     epilog=example("rssegment evaluate out/scene reference.gpkg --column class --out out/scene/scores")
 )
 def evaluate(
+    context: typer.Context,
     files: Annotated[
         list[str],
         typer.Argument(
@@ -97,6 +98,7 @@ def evaluate(
     if out is not None:
         check_out(out, overwrite)
     if merge:
+        _refuse_with_merge(context)
         found = merge_evaluations(files)
     else:
         prediction, reference = _two(files)
@@ -122,6 +124,16 @@ def evaluate(
     paths = {} if out is None else write_scores(found, out, overwrite=overwrite)
     facts = found.as_dict() | {"files": {name: str(path) for name, path in paths.items()}}
     emit(facts, "\n".join([str(found), *(f"  {path}" for path in paths.values())]), quiet, as_json)
+
+
+def _refuse_with_merge(context: typer.Context) -> None:
+    """Counts are what they are: of all options, only those on what is written go with --merge."""
+    kept = {"files", "merge", "out", "overwrite", "quiet", "as_json"}
+    options = {each.name: each.opts[0] for each in context.command.params}
+    sources = {name: context.get_parameter_source(name) for name in context.params if name not in kept}
+    given = [options[name] for name, source in sources.items() if source and source.name == "COMMANDLINE"]
+    if given:
+        raise InputError(f"{', '.join(given)} can't change what was counted; leave it out with --merge")
 
 
 def _two(files: Sequence[str]) -> tuple[str, str]:

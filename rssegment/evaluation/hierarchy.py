@@ -25,8 +25,8 @@ def hierarchy_scores(confusion: Confusion) -> dict[str, float]:
     (longest way down to a leaf) of their lowest common ancestor over mistakes; a coarser prediction that contains the
     truth is none. ``hierarchical_precision``, ``_recall`` and ``_f1`` (Kiritchenko et al. 2006): of the sets of a
     node and its ancestors, without the root, common nodes over those predicted, over the true ones, and the harmonic
-    mean of both. ``mean_level`` and ``undecided``: mean level as predicted (undecided 0) and part left undecided,
-    over the pixels that have a prediction.
+    mean of both. Over the pixels that have a prediction: ``mean_level``, as predicted (undecided 0), and the parts that
+    are ``right`` (the true class, or one that contains it), ``wrong``, and left ``undecided``.
     """
     tree = confusion.taxonomy.arrays
     true, column = np.nonzero(confusion.counts)
@@ -47,6 +47,8 @@ def hierarchy_scores(confusion: Confusion) -> dict[str, float]:
         "hierarchical_recall": _quotient(right, there),
         "hierarchical_f1": _quotient(2 * right, claimed + there),
         "mean_level": _quotient(levels[predicted] @ given, given.sum()),
+        "right": _quotient((given * (column < size)).sum() - mistaken.sum(), given.sum()),
+        "wrong": _quotient(mistaken.sum(), given.sum()),
         "undecided": _quotient(pixels[column == size].sum(), given.sum()),
     }
 

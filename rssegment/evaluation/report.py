@@ -243,6 +243,9 @@ class Scores:
             "remarks": list(self.remarks),
         }
 
+    def __str__(self) -> str:
+        return self.table()
+
     def table(self) -> str:
         """Text for a terminal of 80 columns, the finest level last; a level that adds nothing is only named."""
         return scores_table(self)

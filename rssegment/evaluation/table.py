@@ -53,7 +53,7 @@ def _levels(scores: Scores) -> Iterator[str]:
 
 def _common(scores: Scores) -> Iterator[str]:
     if not any(scores.common.same_as(level) for level in scores.levels):
-        yield scores.common.table()
+        yield f"{scores.common.table()}\n  (the reference has labels above the leaves: compared at those)"
 
 
 def _heading(level: LevelScores) -> list[str]:
@@ -98,7 +98,10 @@ def _hierarchy(scores: Scores) -> Iterator[str]:
         )
         yield (
             f"  precision {text['hierarchical_precision']}  recall {text['hierarchical_recall']}"
-            f"  mean level {text['mean_level']}  undecided {text['undecided']}"
+            f"  mean level {text['mean_level']}"
+        )
+        yield (
+            f"  at the level decided: {text['right']} right, {text['wrong']} wrong, {text['undecided']} undecided"
         )
     if coherence:
         yield f"  levels that contradict each other: {compact(coherence.incoherent)} of {compact(coherence.pixels)} px"

@@ -82,6 +82,13 @@ TERMS = {
     "mean_level": Term(
         "mean level", "Mean level of the predicted classes: 1 is the top, undecided counts 0."
     ),
+    "right": Term(
+        "right",
+        "Share of the predicted pixels whose class is the true one, contains it, or lies in a coarser truth.",
+    ),
+    "wrong": Term(
+        "wrong", "Share of the predicted pixels whose class is none of these: what conformal:α bounds."
+    ),
     "undecided": Term(
         "undecided", "Share of the pixels for which not even a class of level 1 was sure enough."
     ),

@@ -9,18 +9,20 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from rssegment.run.calibration import CalibrationResult, calibrate
+    from rssegment.run.calibration import calibrate
+    from rssegment.run.calibration_result import CalibrationResult
     from rssegment.run.facts import inspect
     from rssegment.run.pipeline import plan, segment
     from rssegment.run.planning import Plan
     from rssegment.run.products import Result
     from rssegment.run.references import ReferenceOptions
-    from rssegment.run.scoring import Evaluation, compare, evaluate
+    from rssegment.run.scoring import Evaluation, EvaluationOptions, compare, evaluate
     from rssegment.run.vectors import VectorResult, vectorize
 
 __all__ = [
     "CalibrationResult",
     "Evaluation",
+    "EvaluationOptions",
     "Plan",
     "ReferenceOptions",
     "Result",
@@ -35,9 +37,10 @@ __all__ = [
 ]
 
 _HOME_OF = {
-    "CalibrationResult": "calibration",
+    "CalibrationResult": "calibration_result",
     "calibrate": "calibration",
     "Evaluation": "scoring",
+    "EvaluationOptions": "scoring",
     "Plan": "planning",
     "ReferenceOptions": "references",
     "Result": "products",

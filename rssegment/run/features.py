@@ -15,6 +15,7 @@ from pyproj import CRS
 from shapely.errors import ShapelyError
 
 from rssegment.errors import InputError, ReadError, TaxonomyError
+from rssegment.evaluation.lookup import undecided_code
 from rssegment.run.footprint import crs_of, windows_of
 from rssegment.run.placing import on_grid, window_to_read
 from rssegment.run.vector_files import Layer, describe, read_layer, stamp
@@ -160,14 +161,18 @@ def _codes(source: FeatureSource, values: NDArray[Any] | None, count: int) -> ND
     if source.mapping is not None:
         return source.mapping.codes(values, where)
     assert source.taxonomy is not None, "without mapping or taxonomy no column is read"
-    return _own_codes(values, source.taxonomy, where)
+    # a map made by backing off has polygons of undecided pixels; a reference that has none of its own can't
+    open_ = undecided_code(source.taxonomy) if source.what == "prediction" else None
+    return _own_codes(values, source.taxonomy, where, open_)
 
 
-def _own_codes(values: NDArray[Any], taxonomy: Taxonomy, where: str) -> NDArray[np.uint16]:
-    """Codes of values that are codes, names or paths of the taxonomy already; 0 where there is no value."""
+def _own_codes(
+    values: NDArray[Any], taxonomy: Taxonomy, where: str, undecided: int | None
+) -> NDArray[np.uint16]:
+    """Codes of values that are codes, names or paths of the taxonomy, or that of ``undecided``; 0 for no value."""
     missing = _missing(values)
     distinct, places = np.unique(values[~missing].astype(object).astype(str), return_inverse=True)
-    found = [_code(text, taxonomy) for text in distinct]
+    found = [undecided if _whole(text) == undecided else _code(text, taxonomy) for text in distinct]
     unknown = [i for i, code in enumerate(found) if code is None]
     if unknown:
         times = np.bincount(places)[unknown]
@@ -180,11 +185,15 @@ def _own_codes(values: NDArray[Any], taxonomy: Taxonomy, where: str) -> NDArray[
     return codes
 
 
-def _code(text: str, taxonomy: Taxonomy) -> int | None:
+def _whole(text: str) -> int | None:
     number = text.strip().removesuffix(".0")
-    if number == "0":
+    return int(number) if number.isdecimal() else None
+
+
+def _code(text: str, taxonomy: Taxonomy) -> int | None:
+    if _whole(text) == 0:
         return 0
-    for key in (text, int(number) if number.isdecimal() else None):
+    for key in (text, _whole(text)):
         try:
             if key is not None:
                 return taxonomy.node(key).code

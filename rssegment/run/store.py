@@ -138,6 +138,6 @@ def read_json(path: Path) -> dict[str, Any] | None:
     """The JSON object in ``path``, or None if there is none to be read."""
     try:
         value = json.loads(path.read_bytes())
-    except (OSError, ValueError):
+    except (OSError, ValueError, RecursionError):
         return None
     return value if isinstance(value, dict) else None

@@ -65,6 +65,7 @@ def test_means_are_over_pixels() -> None:
     assert found["hierarchical_f1"] == pytest.approx(2 * 7 / (9 + 14))
     assert found["mean_level"] == (3 + 3 + 2 + 0 + 3) / 5  # as predicted; the pixel without data has none
     assert found["undecided"] == 1 / 5
+    assert found["right"] + found["wrong"] + found["undecided"] == pytest.approx(1)
 
 
 def path(code: int) -> list[int]:
@@ -119,3 +120,11 @@ def test_nothing_is_nan_and_large_counts_do_not_overflow(recwarn: pytest.Warning
     for name, value in hierarchy_scores(Confusion(DEMO, counts)).items():
         assert value == pytest.approx(small[name])
     assert not recwarn.list
+
+
+def test_what_is_right_and_what_is_wrong_at_the_level_decided() -> None:
+    """A crop called vegetation, or its own kind, is right; called grass, wrong; no data says nothing."""
+    true = np.array([4, 4, 4, 4, 4, 21], np.uint8)
+    predicted = np.array([20, 4, 6, DEMO.undecided, 0, 4], np.uint8)
+    found = hierarchy_scores(Confusion.of(predicted, true, DEMO))
+    assert (found["right"], found["wrong"], found["undecided"]) == pytest.approx((3 / 5, 1 / 5, 1 / 5))

@@ -105,6 +105,18 @@ def test_level_decision_is_the_sum_of_its_leaves(
     assert (read(top.confidence)[read(top.labels) != 0] >= 126).all(), "one of two classes has at least half"
 
 
+def test_polygons_of_a_map_that_backed_off_are_scored_as_its_pixels_are(
+    scene: Path, bundle: Path, tree: Taxonomy, tmp_path: Path
+) -> None:
+    result = rs.segment(scene, bundle, tmp_path / "a", settings=settings(decide="backoff:0.6"))
+    truth = rs.segment(scene, bundle, tmp_path / "truth", settings=settings()).labels
+    chosen = {"taxonomy": tmp_path / "a" / "taxonomy.yaml", "tolerance": "0px"}
+    pixels = rs.evaluate(result.labels, truth, **chosen)
+    polygons = rs.evaluate(result.regions["geojson"], truth, **chosen)
+    assert 0 < pixels.hierarchy["undecided"] < 1
+    np.testing.assert_array_equal(polygons.confusion.counts, pixels.confusion.counts)
+
+
 @pytest.mark.parametrize(
     ("rule", "why"),
     [

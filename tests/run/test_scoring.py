@@ -205,7 +205,9 @@ def test_damaged_pixels_name_the_place(tmp_path: Path) -> None:
     data = bytearray(good.read_bytes())
     data[len(data) // 2 : len(data) // 2 + 400] = bytes(400)
     (tmp_path / "broken.tif").write_bytes(data)
-    with pytest.raises(ReadError, match=r"prediction: can't read rows 0 to 63, columns 0 to 63 of .*broken.tif: ."):
+    with pytest.raises(
+        ReadError, match=r"prediction: can't read rows 0 to 63, columns 0 to 63 of .*broken.tif: ."
+    ):
         evaluate(tmp_path / "broken.tif", good, DEMO)
 
 
