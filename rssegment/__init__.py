@@ -23,9 +23,9 @@ if TYPE_CHECKING:
     from rssegment.evaluation import Scores as Scores
     from rssegment.model import Bundle as Bundle
     from rssegment.model import load_model as load_model
+    from rssegment.reference import ReferenceOptions as ReferenceOptions
     from rssegment.run import EvaluationOptions as EvaluationOptions
     from rssegment.run import Plan as Plan
-    from rssegment.run import ReferenceOptions as ReferenceOptions
     from rssegment.run import Result as Result
     from rssegment.run import calibrate as calibrate
     from rssegment.run import evaluate as evaluate
@@ -42,10 +42,10 @@ _HOMES = {
     "rssegment.errors": ("InputError", "RssegmentError", "RunError"),
     "rssegment.evaluation": ("Scores",),
     "rssegment.model": ("Bundle", "load_model"),
+    "rssegment.reference": ("ReferenceOptions",),
     "rssegment.run": (
         "EvaluationOptions",
         "Plan",
-        "ReferenceOptions",
         "Result",
         "calibrate",
         "evaluate",

@@ -91,7 +91,7 @@ def evaluate(
     as_json: Json = False,
 ) -> None:
     """Score a class map against a reference, at every level of its classes."""
-    from rssegment.run.references import ReferenceOptions
+    from rssegment.reference.references import ReferenceOptions
     from rssegment.run.score_files import check_out, write_scores
     from rssegment.run.scoring import EvaluationOptions, compare, merge_evaluations
 

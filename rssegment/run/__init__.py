@@ -15,7 +15,6 @@ if TYPE_CHECKING:
     from rssegment.run.pipeline import plan, segment
     from rssegment.run.planning import Plan
     from rssegment.run.products import Result
-    from rssegment.run.references import ReferenceOptions
     from rssegment.run.scoring import Evaluation, EvaluationOptions, compare, evaluate
     from rssegment.run.vectors import VectorResult, vectorize
 
@@ -24,7 +23,6 @@ __all__ = [
     "Evaluation",
     "EvaluationOptions",
     "Plan",
-    "ReferenceOptions",
     "Result",
     "VectorResult",
     "calibrate",
@@ -42,7 +40,6 @@ _HOME_OF = {
     "Evaluation": "scoring",
     "EvaluationOptions": "scoring",
     "Plan": "planning",
-    "ReferenceOptions": "references",
     "Result": "products",
     "VectorResult": "vectors",
     "compare": "scoring",

@@ -26,12 +26,12 @@ from rssegment.evaluation import LabelPairs, Reliability
 from rssegment.grid import BlockGrid
 from rssegment.model import Bundle, Calibration, LeafModel, save_calibration
 from rssegment.model.saving import calibration_target
+from rssegment.reference.references import ReferenceOptions, open_reference
+from rssegment.reference.same_ground import check_apart
 from rssegment.run.calibration_result import CalibrationResult
 from rssegment.run.held_out import EQUAL, LOOK, Ground, Sampling, Steps, default_side, look, with_weights
 from rssegment.run.planning import Plan, make_plan
 from rssegment.run.progress import Progress
-from rssegment.run.references import ReferenceOptions, open_reference
-from rssegment.run.same_ground import check_apart
 from rssegment.run.sweeps import Effort, Sweep, log_loss
 from rssegment.scene import Scene
 from rssegment.taxonomy import ClassMapping, Taxonomy

@@ -12,9 +12,9 @@ from rssegment.evaluation import BackoffCounts, Coherence, Confusion, Evidence, 
 from rssegment.evaluation.boundaries import BoundaryCounts, margin_px
 from rssegment.evaluation.lookup import LabelPairs, undecided_code
 from rssegment.grid import Box
-from rssegment.run.pixel_areas import PixelAreas
+from rssegment.reference.pixel_areas import PixelAreas
+from rssegment.reference.references import Labels, LimitedReference, RasterReference, ShapeReference
 from rssegment.run.predictions import Prediction
-from rssegment.run.references import Labels, LimitedReference, RasterReference, ShapeReference
 from rssegment.scene import LabelRaster
 from rssegment.taxonomy import Taxonomy
 

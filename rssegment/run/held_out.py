@@ -19,10 +19,10 @@ from rssegment.errors import InputError, SettingsError
 from rssegment.grid import BlockGrid, Box, ground_resolution
 from rssegment.model import LeafModel, ModelSpec
 from rssegment.predict import leased
+from rssegment.reference.references import Reference
 from rssegment.run.block import strips
 from rssegment.run.planning import Plan
 from rssegment.run.progress import Progress
-from rssegment.run.references import Reference
 
 __all__ = ["FEWEST", "Ground", "Sampling", "SpatialBlocks", "Steps", "default_side", "look", "with_weights"]
 

@@ -21,8 +21,8 @@ from rssegment.config import PolygonOptions
 from rssegment.errors import InputError
 from rssegment.evaluation.objects import ObjectCounts, Objects, match
 from rssegment.grid import BlockGrid, Box
+from rssegment.reference.references import LimitedReference, RasterReference, ShapeReference
 from rssegment.run.comparison import Comparison
-from rssegment.run.references import LimitedReference, RasterReference, ShapeReference
 from rssegment.run.vectors import vectorize
 from rssegment.taxonomy import Taxonomy
 

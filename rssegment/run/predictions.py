@@ -15,12 +15,12 @@ from odc.geo.geobox import GeoBox
 from rssegment.errors import InputError, SceneError
 from rssegment.evaluation.lookup import undecided_code
 from rssegment.grid import Box
-from rssegment.run.features import FeatureSource, features_on
-from rssegment.run.label_files import LabelFile
+from rssegment.reference.features import FeatureSource, features_on
+from rssegment.reference.label_files import LabelFile
+from rssegment.reference.references import RasterReference, ReferenceOptions, ShapeReference
+from rssegment.reference.vector_files import is_vector, stamp
 from rssegment.run.record import RunRecord
-from rssegment.run.references import RasterReference, ReferenceOptions, ShapeReference
 from rssegment.run.store import read_json
-from rssegment.run.vector_files import is_vector, stamp
 from rssegment.scene import LabelRaster
 from rssegment.taxonomy import ClassMapping, Taxonomy
 

@@ -16,15 +16,15 @@ from rssegment.config import Length, parse_length
 from rssegment.errors import InputError, SettingsError
 from rssegment.evaluation import Evidence, Scores
 from rssegment.grid import BlockGrid
+from rssegment.reference.ground_areas import on_ground
+from rssegment.reference.references import ReferenceOptions, open_reference
+from rssegment.reference.vector_files import is_vector
 from rssegment.run.comparison import Comparison, Counted
-from rssegment.run.ground_areas import on_ground
 from rssegment.run.object_matching import ObjectOptions, match_objects
 from rssegment.run.predictions import Classes, open_prediction
 from rssegment.run.progress import Progress
-from rssegment.run.references import ReferenceOptions, open_reference
 from rssegment.run.score_files import merged
 from rssegment.run.side_by_side import workers
-from rssegment.run.vector_files import is_vector
 from rssegment.scene import grid_of_raster
 from rssegment.taxonomy import ClassMapping, Taxonomy
 

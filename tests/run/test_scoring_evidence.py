@@ -28,10 +28,10 @@ from rssegment.evaluation import BackoffCounts, Coherence, Confusion, Evidence, 
 from rssegment.evaluation.boundaries import BoundaryCounts
 from rssegment.evaluation.lookup import LabelPairs
 from rssegment.grid import Box
+from rssegment.reference.ground_areas import on_ground
+from rssegment.reference.pixel_areas import PixelAreas
+from rssegment.reference.references import ReferenceOptions
 from rssegment.run import evaluate, scoring
-from rssegment.run.ground_areas import on_ground
-from rssegment.run.pixel_areas import PixelAreas
-from rssegment.run.references import ReferenceOptions
 from rssegment.run.score_files import write_scores
 from rssegment.run.scoring import EvaluationOptions, compare, merge_evaluations
 from rssegment.taxonomy import ClassMapping, Taxonomy
@@ -387,7 +387,7 @@ def test_remarks_are_warnings(world: World, tmp_path: Path) -> None:
 
 
 def test_a_file_that_changes_meanwhile(world: World, tmp_path: Path) -> None:
-    from rssegment.run.references import open_reference
+    from rssegment.reference.references import open_reference
 
     path = write(tmp_path / "r.tif", world.true)
     reference = open_reference(path, GeoBox(SHAPE, UTM, "EPSG:32631"), FLAIR)

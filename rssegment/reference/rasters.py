@@ -16,8 +16,8 @@ from pyproj import CRS, Transformer
 
 from rssegment.errors import InputError
 from rssegment.grid import BlockGrid, Box
-from rssegment.run.footprint import crs_of, other_crs, turn_of, windows_of
-from rssegment.run.label_files import LabelFile
+from rssegment.reference.footprint import crs_of, other_crs, turn_of, windows_of
+from rssegment.reference.label_files import LabelFile
 from rssegment.taxonomy import ClassMapping
 
 __all__ = ["Labels", "RasterReference", "raster_reference"]

@@ -22,7 +22,7 @@ from pyproj.exceptions import ProjError
 from shapely.errors import ShapelyError
 
 from rssegment.errors import InputError, SceneError
-from rssegment.run.footprint import Bounds
+from rssegment.reference.footprint import Bounds
 from rssegment.scene.handles import is_remote, open_dataset
 
 __all__ = ["Layer", "describe", "is_vector", "read_layer", "stamp"]

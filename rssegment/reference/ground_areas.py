@@ -8,7 +8,7 @@ from odc.geo.geobox import GeoBox
 from rssegment.config import Length
 from rssegment.errors import InputError, SettingsError
 from rssegment.grid import ground_resolution
-from rssegment.run.pixel_areas import PixelAreas
+from rssegment.reference.pixel_areas import PixelAreas
 
 __all__ = ["on_ground"]
 

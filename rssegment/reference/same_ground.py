@@ -17,7 +17,7 @@ from shapely.geometry.base import BaseGeometry
 
 from rssegment.errors import InputError
 from rssegment.grid import ground_resolution
-from rssegment.run.features import crs_of
+from rssegment.reference.features import crs_of
 
 __all__ = ["check_apart", "shared_ground"]
 

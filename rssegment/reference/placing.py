@@ -13,7 +13,7 @@ from odc.geo.geobox import GeoBox
 from pyproj import CRS, Transformer
 
 from rssegment.grid import ground_resolution
-from rssegment.run.footprint import Bounds, Window, crs_of, other_crs, same_kind, turn_of, windows_of
+from rssegment.reference.footprint import Bounds, Window, crs_of, other_crs, same_kind, turn_of, windows_of
 from rssegment.vector.clip import clip_polygon
 
 __all__ = ["OnGrid", "on_grid", "window_to_read"]

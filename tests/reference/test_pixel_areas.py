@@ -14,7 +14,7 @@ from odc.geo.geobox import GeoBox
 from pyproj import Geod, Transformer
 
 from rssegment.grid import Box
-from rssegment.run.pixel_areas import PixelAreas
+from rssegment.reference.pixel_areas import PixelAreas
 
 GRIDS = {
     "Greenland": GeoBox((27_000, 15_000), Affine(100, 0, -650_000, 0, -100, -650_000), "EPSG:3413"),

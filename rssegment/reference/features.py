@@ -16,9 +16,9 @@ from shapely.errors import ShapelyError
 
 from rssegment.errors import InputError, ReadError, TaxonomyError
 from rssegment.evaluation.lookup import undecided_code
-from rssegment.run.footprint import crs_of, windows_of
-from rssegment.run.placing import on_grid, window_to_read
-from rssegment.run.vector_files import Layer, describe, read_layer, stamp
+from rssegment.reference.footprint import crs_of, windows_of
+from rssegment.reference.placing import on_grid, window_to_read
+from rssegment.reference.vector_files import Layer, describe, read_layer, stamp
 from rssegment.taxonomy import ClassMapping, Taxonomy
 from rssegment.taxonomy.mapping import unknown_values
 from rssegment.vector.rasterize import PixelShapes
@@ -172,7 +172,7 @@ def _own_codes(
     """Codes of values that are codes, names or paths of the taxonomy, or that of ``undecided``; 0 for no value."""
     missing = _missing(values)
     distinct, places = np.unique(values[~missing].astype(object).astype(str), return_inverse=True)
-    found = [undecided if _whole(text) == undecided else _code(text, taxonomy) for text in distinct]
+    found = [_code(text, taxonomy, undecided) for text in distinct]
     unknown = [i for i, code in enumerate(found) if code is None]
     if unknown:
         times = np.bincount(places)[unknown]
@@ -190,10 +190,11 @@ def _whole(text: str) -> int | None:
     return int(number) if number.isdecimal() else None
 
 
-def _code(text: str, taxonomy: Taxonomy) -> int | None:
-    if _whole(text) == 0:
-        return 0
-    for key in (text, _whole(text)):
+def _code(text: str, taxonomy: Taxonomy, undecided: int | None) -> int | None:
+    number = _whole(text)
+    if number is not None and number in (0, undecided):
+        return number
+    for key in (text, number):
         try:
             if key is not None:
                 return taxonomy.node(key).code

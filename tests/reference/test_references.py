@@ -24,8 +24,8 @@ from rasterio.warp import Resampling, reproject
 
 from rssegment.errors import InputError, ReadError, TaxonomyError
 from rssegment.grid import BlockGrid, Box
-from rssegment.run.features import features_on
-from rssegment.run.references import Reference, ReferenceOptions, open_reference
+from rssegment.reference.features import features_on
+from rssegment.reference.references import Reference, ReferenceOptions, open_reference
 from rssegment.taxonomy import ClassMapping, Taxonomy
 from rssegment.vector.rasterize import PixelShapes
 from tests.run.test_scoring import write
@@ -407,7 +407,7 @@ def test_a_much_finer_reference_needs_no_more_memory(tmp_path: Path, monkeypatch
     reference = open_reference(path, GRID, DEMO, None, ReferenceOptions(resample=True))
     whole = reference.read(WHOLE)
     np.testing.assert_array_equal(whole, fine[5::10, 5::10])
-    monkeypatch.setattr("rssegment.run.raster_references._READ_AT_ONCE", 500)
+    monkeypatch.setattr("rssegment.reference.rasters._READ_AT_ONCE", 500)
     np.testing.assert_array_equal(reference.read(WHOLE), whole)
 
 

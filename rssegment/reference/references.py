@@ -16,9 +16,9 @@ from odc.geo.geobox import GeoBox
 
 from rssegment.errors import InputError
 from rssegment.grid import Box
-from rssegment.run.features import FeatureSource, GridFeatures, features_on
-from rssegment.run.raster_references import Labels, RasterReference, raster_reference
-from rssegment.run.vector_files import is_vector, stamp
+from rssegment.reference.features import FeatureSource, GridFeatures, features_on
+from rssegment.reference.rasters import Labels, RasterReference, raster_reference
+from rssegment.reference.vector_files import is_vector, stamp
 from rssegment.taxonomy import ClassMapping, Taxonomy
 
 __all__ = [

@@ -19,12 +19,12 @@ from pyproj import Transformer
 
 from rssegment.errors import InputError
 from rssegment.grid import Box
-from rssegment.run.features import features_on
-from rssegment.run.references import ReferenceOptions, open_reference
+from rssegment.reference.features import features_on
+from rssegment.reference.references import ReferenceOptions, open_reference
 from rssegment.taxonomy import ClassMapping, Taxonomy
 from rssegment.vector.clip import clip_polygon
 from rssegment.vector.rasterize import PixelShapes
-from tests.run.test_references import in_blocks
+from tests.reference.test_references import in_blocks
 from tests.run.test_scoring import write
 
 DEMO = Taxonomy.load("demo")

@@ -10,7 +10,7 @@ from odc.geo.geobox import GeoBox
 from pyproj import Transformer
 
 from rssegment.errors import InputError
-from rssegment.run.same_ground import check_apart, shared_ground
+from rssegment.reference.same_ground import check_apart, shared_ground
 
 
 def grid(
