@@ -31,7 +31,7 @@ def full_disk(monkeypatch: pytest.MonkeyPatch) -> None:
 @pytest.mark.usefixtures("full_disk")
 def test_segment_goes_on_by_resume(tmp_path: Path) -> None:
     (tmp_path / "done").mkdir()
-    store = Store(tmp_path, cast("Traces", None))
+    store = Store(tmp_path, cast("Traces", None), {})
     block = Block((0, 0), Box.of((5, 5)))
     with pytest.raises(StorageError, match=rf"while writing {store.marker(block)}: .*go on with --resume$"):
         store.finish(block, BlockResult(block.name, "empty"))
