@@ -2,7 +2,8 @@
 
 from rssegment.scene.bands import Band
 from rssegment.scene.handles import CACHE_BYTES
-from rssegment.scene.labels import LabelRaster, grid_of_raster
+from rssegment.scene.label_header import grid_of_raster
+from rssegment.scene.labels import LabelRaster
 from rssegment.scene.scene import Pixels, Scene
 from rssegment.scene.source import Source
 

@@ -2,11 +2,8 @@
 
 from __future__ import annotations
 
-import math
-import os
-import warnings
-from collections.abc import Iterator, Mapping
-from contextlib import AbstractContextManager, contextmanager, nullcontext
+from collections.abc import Mapping
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -14,13 +11,12 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 from odc.geo.geobox import GeoBox
-from rasterio.errors import NotGeoreferencedWarning, RasterioError
+from rasterio.errors import RasterioError
 from rasterio.windows import Window
 
 from rssegment.errors import ReadError, SceneError
-from rssegment.geodesy import is_on_earth
 from rssegment.grid import Box
-from rssegment.scene.checks import check_blocks, check_is_raster, check_same_grid, placed
+from rssegment.scene.checks import check_same_grid
 from rssegment.scene.codes import (
     Mask,
     Values,
@@ -31,21 +27,27 @@ from rssegment.scene.codes import (
     scan_boxes,
 )
 from rssegment.scene.handles import (
-    Dataset,
     complaints,
     discard,
     gdal,
     handle,
-    is_remote,
-    open_dataset,
     reason,
+)
+from rssegment.scene.label_header import (
+    check_labels,
+    data_bands,
+    grid_of,
+    is_masked,
+    nodata_of,
+    opened,
+    stamp_of,
+    unplaced_allowed,
 )
 from rssegment.scene.legend import legend_of
 
-__all__ = ["LabelRaster", "grid_of_raster"]
+__all__ = ["LabelRaster"]
 
 MAX_CLASSES = 65535
-_WHOLE = ("uint8", "int8", "uint16", "int16", "uint32", "int32", "int64", "uint64")
 _NO_BYTE = 255
 
 
@@ -85,17 +87,17 @@ class LabelRaster:
         SceneError
             Not a raster of whole numbers in one band, of more than 65535 classes, or without any class.
         """
-        with _opened(path) as file:
-            _check(file, str(path))
-            masked = _is_masked(file)
-            missing, remarks = _nodata(file, nodata, masked, str(path))
+        with opened(path) as file:
+            check_labels(file, str(path))
+            masked = is_masked(file)
+            missing, remarks = nodata_of(file, nodata, masked, str(path))
             possible = possible_codes(file.dtypes[0], missing)
             scanned = scan or not 0 < len(possible) <= MAX_CLASSES
             legend = legend_of(file, str(path))
-            geobox, more = _grid(file, str(path))
+            geobox, more = grid_of(file, str(path))
             raster = cls(
                 str(path), geobox, missing, () if scanned else possible, legend.names, legend.colors,
-                scanned, masked, (*remarks, *more), _stamp(str(path)),
+                scanned, masked, (*remarks, *more), stamp_of(str(path)),
                 assumed=nodata is None and file.nodata is None and not masked,
             )  # fmt: skip
             block = file.block_shapes[0]
@@ -110,17 +112,17 @@ class LabelRaster:
         SceneError
             Not a raster of bytes in one band.
         """
-        with _opened(path) as file:
-            if _data_bands(file) != 1 or file.dtypes[0] != "uint8":
+        with opened(path) as file:
+            if data_bands(file) != 1 or file.dtypes[0] != "uint8":
                 raise SceneError(
                     f"{path} has {file.count} band(s) of {file.dtypes[0]}; expected one band of uint8, "
                     "0 to 254 for a probability from 0 to 1 and 255 for no data, as segment writes it"
                 )
-            geobox, remarks = _grid(file, str(path))
+            geobox, remarks = grid_of(file, str(path))
             known = file.nodata is not None and 0 <= file.nodata <= _NO_BYTE
             missing = int(file.nodata) if known else _NO_BYTE
-            masked = _is_masked(file)
-            return cls(str(path), geobox, missing, (), {}, {}, False, masked, remarks, _stamp(str(path)))
+            masked = is_masked(file)
+            return cls(str(path), geobox, missing, (), {}, {}, False, masked, remarks, stamp_of(str(path)))
 
     @classmethod
     def as_stored(cls, path: str | Path) -> LabelRaster:
@@ -131,11 +133,11 @@ class LabelRaster:
         SceneError
             Not a raster of whole numbers in one band.
         """
-        with _opened(path) as file:
-            _check(file, str(path))
-            masked = _is_masked(file)
-            missing, remarks = _nodata(file, None, masked, str(path))
-            legend, (geobox, _) = legend_of(file, str(path)), _grid(file, str(path))
+        with opened(path) as file:
+            check_labels(file, str(path))
+            masked = is_masked(file)
+            missing, remarks = nodata_of(file, None, masked, str(path))
+            legend, (geobox, _) = legend_of(file, str(path)), grid_of(file, str(path))
             return cls(
                 str(path),
                 geobox,
@@ -146,7 +148,7 @@ class LabelRaster:
                 False,
                 masked,
                 remarks,
-                _stamp(str(path)),
+                stamp_of(str(path)),
             )
 
     @property
@@ -234,7 +236,7 @@ class LabelRaster:
             The file is damaged there, or changed since it was opened.
         """
         window = Window(box.col, box.row, box.width, box.height)
-        if _stamp(self.path) != self.stamp:
+        if stamp_of(self.path) != self.stamp:
             raise ReadError(f"{self.path} changed since it was opened; start again")
         try:
             with gdal(self.path), self._quiet(), complaints():
@@ -253,7 +255,7 @@ class LabelRaster:
 
     def _quiet(self) -> AbstractContextManager[Any]:
         """Without a warning per thread that the raster isn't placed, which is told in :attr:`remarks`."""
-        return nullcontext() if self.georeferenced else _unplaced_allowed()
+        return nullcontext() if self.georeferenced else unplaced_allowed()
 
     def _scanned(self, block: tuple[int, int]) -> LabelRaster:
         """The same raster with the codes that are present; ``block`` is the shape of the file's own blocks."""
@@ -276,98 +278,3 @@ class LabelRaster:
                 f"{self.path} holds the code {found[-1]}; expected less than 2**63: give it smaller codes"
             )
         return replace(self, codes=tuple(found.tolist()))
-
-
-def grid_of_raster(path: str | Path) -> GeoBox:
-    """The pixel grid of any raster; raises SceneError if GDAL can't open it."""
-    with _opened(path) as file:
-        return _grid(file, str(path))[0]
-
-
-@contextmanager
-def _unplaced_allowed() -> Iterator[None]:
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore", NotGeoreferencedWarning)
-        yield
-
-
-@contextmanager
-def _opened(path: str | Path) -> Iterator[Dataset]:
-    with gdal(str(path)), _unplaced_allowed(), open_dataset(str(path)) as file:
-        check_is_raster(file, str(path))
-        check_blocks(file, str(path))
-        yield file
-
-
-def _stamp(path: str) -> int:
-    return 0 if is_remote(path) or not os.path.isfile(path) else os.stat(path).st_mtime_ns
-
-
-def _check(file: Dataset, path: str) -> None:
-    bands = _data_bands(file)
-    if bands != 1:
-        picture = "as of a picture whose colours stand for classes" if bands == 3 else "as of a scene"
-        raise SceneError(
-            f"{path} has {bands} bands, {picture}; a label raster has one, of class codes. If one of them is that, "
-            f"extract it: gdal_translate -b 1 {path} labels.tif"
-        )
-    if file.dtypes[0] not in _WHOLE:
-        raise SceneError(
-            f"{path} holds {file.dtypes[0]} values; expected class codes, which are whole numbers. "
-            f"If these are such, convert them first: gdal_translate -ot UInt16 {path} labels.tif"
-        )
-
-
-def _data_bands(file: Dataset) -> int:
-    """Number of bands without the alpha band."""
-    return sum(color.name != "alpha" for color in file.colorinterp)
-
-
-def _is_masked(file: Dataset) -> bool:
-    return any(flag.name in {"per_dataset", "alpha"} for flag in file.mask_flag_enums[0])
-
-
-def _nodata(
-    file: Dataset, asked: float | None, masked: bool, path: str
-) -> tuple[int | None, tuple[str, ...]]:
-    """The value that means no data, and what to tell of the file's own."""
-    bounds = np.iinfo(file.dtypes[0])
-    span = f"{file.dtypes[0]}, whole numbers from {bounds.min} to {bounds.max}"
-    if asked is not None:
-        if not _held(asked, bounds):
-            raise SceneError(
-                f"nodata is {asked:g}, which {path} can't hold: it is of {span}; give a value that it holds"
-            )
-        return int(asked), ()
-    if file.nodata is not None and _held(file.nodata, bounds):
-        return int(file.nodata), ()
-    value = None if masked else 0
-    if file.nodata is None:
-        return value, ()
-    instead = "its mask tells what is no data" if masked else "0 is taken for no data"
-    return value, (f"the file's nodata value {file.nodata:g} is ignored: it is of {span}; {instead}",)
-
-
-def _held(value: float, bounds: np.iinfo[Any]) -> bool:
-    return math.isfinite(value) and value == int(value) and bounds.min <= value <= bounds.max
-
-
-def _grid(file: Dataset, path: str) -> tuple[GeoBox, tuple[str, ...]]:
-    """The grid, without a CRS if there is none on the Earth, and what to tell of that."""
-    shape = file.shape
-    if file.crs is None:
-        points = (
-            " (it is placed by ground control points: gdalwarp makes its pixels regular)"
-            if file.gcps[0]
-            else ""
-        )
-        return GeoBox(shape, file.transform, None), (
-            f"the raster has no CRS{points}: coordinates are pixels (col, row) with rows downwards, "
-            "which a GIS shows upside down, and areas are unknown",
-        )
-    if not is_on_earth(file.crs.to_wkt()):
-        return GeoBox(shape, file.transform, None), (
-            f"the raster's CRS {file.crs.to_wkt()[:60]!r} is no map of the Earth: coordinates are pixels (col, row), "
-            "and areas are unknown",
-        )
-    return placed(file, path, None)

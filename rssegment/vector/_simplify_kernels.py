@@ -35,7 +35,7 @@ Work = tuple[Int32, Int32, Int64, UInt8, Int64, Int64, Int32, UInt8]
 
 # Numba's cache on disk knows this file alone; so that no stale helper stays in it, this is a hash of the files they are
 # in, and changes with them (a test says to what).
-HELPERS = "49807086c66ca954"
+HELPERS = "670b7cc639dc80b6"
 
 REMOVED, KEPT, CUT = 0, 1, 2  # what becomes of a vertex
 IDLE, QUEUED, BLOCKED, FIXED = 0, 1, 2, 3  # its state on the way

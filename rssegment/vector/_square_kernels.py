@@ -43,7 +43,7 @@ Bools = NDArray[np.bool_]
 
 # Numba's cache on disk knows this file alone; so that no stale helper stays in it, this is a hash of the files they are
 # in, and changes with them (a test says to what).
-HELPERS = "dc186e922ccced8a"
+HELPERS = "80e84f59d7cfaa9d"
 
 FITS = 2  # the best so many outlines of a ring are kept
 ROUND = -1  # there is none, and none is to be looked for
