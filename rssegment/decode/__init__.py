@@ -1,7 +1,7 @@
 """Decision rules: from leaf probabilities to classes and their confidence, and how sure is sure enough."""
 
 from rssegment.decode.conformal import MissCounts
-from rssegment.decode.decisions import Decision, decide, decide_leaf
+from rssegment.decode.decisions import Decision, decide
 from rssegment.decode.quantize import CONFIDENCE_NODATA, dequantize_confidence, quantize_confidence
 from rssegment.decode.rules import Backoff, Cost, Leaf, Level, Rule
 from rssegment.decode.sums import marginals
@@ -18,7 +18,6 @@ __all__ = [
     "MissCounts",
     "Rule",
     "decide",
-    "decide_leaf",
     "dequantize_confidence",
     "fit_temperature",
     "marginals",

@@ -18,7 +18,7 @@ from rssegment.decode.rules import Backoff, Leaf, Level, Rule
 from rssegment.errors import InputError, ModelError, SettingsError
 from rssegment.taxonomy import Taxonomy
 
-__all__ = ["Decision", "decide", "decide_leaf"]
+__all__ = ["Decision", "decide"]
 
 
 class Decision(NamedTuple):
@@ -89,13 +89,6 @@ def decide(
         )
     confidence, margin, *at_levels = values.reshape(len(values), *shape)
     return Decision(labels.reshape(shape), confidence, margin, tuple(at_levels))
-
-
-def decide_leaf(
-    probabilities: NDArray[np.float32], taxonomy: Taxonomy, valid: NDArray[np.bool_] | None = None
-) -> Decision:
-    """The most probable leaf of each pixel; see :func:`decide`."""
-    return decide(probabilities, taxonomy, Leaf(), valid)
 
 
 def _mask(valid: NDArray[np.bool_] | None, shape: tuple[int, ...]) -> NDArray[np.bool_]:

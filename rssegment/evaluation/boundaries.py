@@ -27,7 +27,7 @@ from numpy.typing import NDArray
 
 from rssegment.errors import InputError
 from rssegment.evaluation import _boundary_kernels as kernels
-from rssegment.evaluation.plain import field, whole, wholes
+from rssegment.evaluation.plain import field, number, whole, wholes
 from rssegment.grid import Box
 
 __all__ = ["BoundaryCounts", "margin_px"]
@@ -186,9 +186,7 @@ class BoundaryCounts:
             It is something else.
         """
         classes = tuple(wholes(plain, "classes").tolist())
-        tolerance = field(plain, "tolerance")
-        if isinstance(tolerance, bool) or not isinstance(tolerance, int | float):
-            raise InputError(f"'tolerance' is {tolerance!r}; expected a number of metres")
+        tolerance = number(plain, "tolerance", "a number of metres")
         _check_tolerance(tolerance)
         if len(set(classes)) != len(classes):
             raise InputError(f"'classes' are {list(classes)}; expected each code once")

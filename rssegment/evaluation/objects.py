@@ -22,7 +22,7 @@ from numpy.typing import NDArray
 from shapely.errors import GEOSException
 
 from rssegment.errors import InputError
-from rssegment.evaluation.plain import field, texts, wholes
+from rssegment.evaluation.plain import number, texts, wholes
 
 __all__ = ["ObjectCounts", "ObjectScores", "Objects", "match"]
 
@@ -129,11 +129,9 @@ class ObjectCounts:
             It is something else.
         """
         classes = tuple(wholes(plain, "classes").tolist())
-        threshold, remarks = field(plain, "threshold"), texts(plain, "remarks", "sentences")
+        threshold, remarks = number(plain, "threshold", "an IoU"), texts(plain, "remarks", "sentences")
         if sorted(set(classes)) != list(classes):
             raise InputError(f"'classes' are {classes}; expected ascending codes")
-        if isinstance(threshold, bool) or not isinstance(threshold, int | float):
-            raise InputError(f"'threshold' is {threshold!r}; expected an IoU")
         _check_threshold(threshold)
         arrays = (wholes(plain, name, len(classes)) for name in _COUNTS)
         counts = cls(float(threshold), classes, remarks, *arrays)

@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 from rssegment.errors import InputError
 from rssegment.taxonomy import Taxonomy
 
-__all__ = ["difference", "entries", "field", "texts", "undefined", "whole", "wholes"]
+__all__ = ["difference", "entries", "field", "number", "texts", "undefined", "whole", "wholes"]
 
 _LIMIT = 2**62  # sums of two stay within 64 bits
 
@@ -28,6 +28,14 @@ def whole(value: object, what: str, limit: int | None = _LIMIT) -> int:
     if isinstance(value, bool) or not isinstance(value, int) or value < 0 or (limit and value >= limit):
         raise InputError(f"{what!r} is {value!r}; expected a whole number from 0")
     return value
+
+
+def number(values: Mapping[str, Any], key: str, what: str) -> float:
+    """``values[key]`` if it is a number; ``what`` it is, for the message."""
+    found = field(values, key)
+    if isinstance(found, bool) or not isinstance(found, int | float):
+        raise InputError(f"{key!r} is {found!r}; expected {what}")
+    return found
 
 
 def wholes(values: Mapping[str, Any], key: str, length: int | None = None) -> NDArray[np.int64]:

@@ -20,7 +20,7 @@ from numpy.typing import NDArray
 from rssegment.config import Settings, parse_length
 from rssegment.decode import Leaf, decide, quantize_confidence
 from rssegment.decode.conformal import MissCounts, scores
-from rssegment.decode.temperature import fit_temperature
+from rssegment.decode.temperature import TEMPERATURES, fit_temperature
 from rssegment.errors import InputError
 from rssegment.evaluation import LabelPairs, Reliability
 from rssegment.grid import BlockGrid
@@ -38,7 +38,9 @@ from rssegment.taxonomy import ClassMapping, Taxonomy
 
 __all__ = ["CalibrationResult", "calibrate"]
 
-COARSE = (0.25, 0.5, 1.0, 2.0, 4.0)  # temperatures tried first, then five around the best
+COARSE = tuple(
+    round(t, 4) for t in TEMPERATURES[::4].tolist()
+)  # temperatures tried first, then five around the best
 SWEEPS = (len(COARSE), 5, 2)  # temperatures of each sweep over the scenes: coarse, finer, before and after
 ALPHAS = tuple(round(k / 100, 2) for k in range(1, 51))
 CHECKED = (0.05, 0.1, 0.2)  # shares of errors that are checked on the blocks kept back

@@ -14,14 +14,12 @@ from numpy.typing import NDArray
 
 from rssegment.errors import InputError, TaxonomyError
 from rssegment.taxonomy.mapping_form import Reader, Value
-from rssegment.taxonomy.packaged import locate, packaged
+from rssegment.taxonomy.packaged import MAPPINGS, packaged, read_yaml
 from rssegment.taxonomy.taxonomy import Taxonomy
 from rssegment.taxonomy.tree import CODE_LIMIT
-from rssegment.taxonomy.yaml_form import decode
 
 __all__ = ["ClassMapping", "unknown_values"]
 
-_FILE_LIMIT = 4 * 2**20  # bytes
 _SHOWN = 5
 
 
@@ -50,16 +48,7 @@ class ClassMapping:
         TaxonomyError
             There is no such file or name, or it is no mapping (with the line at fault).
         """
-        path = locate(source, "mappings", "mapping")
-        try:
-            if path.stat().st_size > _FILE_LIMIT:
-                raise TaxonomyError(
-                    f"{path}: {path.stat().st_size >> 20} MiB is too large for a mapping of classes (YAML)"
-                )
-            data = path.read_bytes()
-        except OSError as error:
-            raise TaxonomyError(f"can't read the mapping {path}: {error.strerror or error}") from error
-        return cls.loads(decode(data, str(path)), str(path))
+        return cls.loads(*read_yaml(source, MAPPINGS))
 
     @classmethod
     def loads(cls, text: str, source: str = "<string>") -> Self:
@@ -81,7 +70,7 @@ class ClassMapping:
     @staticmethod
     def available() -> tuple[str, ...]:
         """Names of the packaged mappings."""
-        return tuple(packaged("mappings"))
+        return tuple(packaged(MAPPINGS))
 
     def onto(self, taxonomy: Taxonomy) -> ClassMapping:
         """The same mapping to the nodes of the same paths in ``taxonomy``, which may have other codes, more or less.

@@ -3,30 +3,60 @@
 from __future__ import annotations
 
 import difflib
+from dataclasses import dataclass
 from pathlib import Path
 
 from rssegment.errors import TaxonomyError
+from rssegment.taxonomy.yaml_form import decode
 
-__all__ = ["locate", "packaged"]
+__all__ = ["MAPPINGS", "TAXONOMIES", "Kind", "packaged", "read_yaml"]
 
 _FOLDERS = (Path(__file__).parents[1] / "configs", Path(__file__).parents[2] / "configs")  # wheel, checkout
 
 
-def packaged(kind: str) -> dict[str, Path]:
-    """Files of a kind, "taxonomies" or "mappings", by name."""
-    folders = (folder / kind for folder in _FOLDERS)
-    folder = next((folder for folder in folders if folder.is_dir()), Path(kind))
+@dataclass(frozen=True)
+class Kind:
+    """Files of one kind: their ``folder``, what one is called, and the most bytes that one may have.
+
+    A raster given in place of one must not be read into memory.
+    """
+
+    folder: str
+    name: str
+    file: str
+    limit: int
+
+
+TAXONOMIES = Kind("taxonomies", "taxonomy", "taxonomy file (YAML)", 16 * 2**20)
+MAPPINGS = Kind("mappings", "mapping", "mapping of classes (YAML)", 4 * 2**20)
+
+
+def packaged(kind: Kind) -> dict[str, Path]:
+    """The packaged files of a kind, by name."""
+    folders = (folder / kind.folder for folder in _FOLDERS)
+    folder = next((folder for folder in folders if folder.is_dir()), Path(kind.folder))
     return {path.stem: path for path in sorted(folder.glob("*.yaml"))}
 
 
-def locate(source: str | Path, kind: str, what: str) -> Path:
-    """The file meant: a bare word is a packaged name first, then a file; anything else is a file.
+def read_yaml(source: str | Path, kind: Kind) -> tuple[str, str]:
+    """The text of the file meant, and its path: a bare word is a packaged name first, then a file; all else a file.
 
     Raises
     ------
     TaxonomyError
-        No ``what`` has that name, and there is no such file.
+        Nothing has that name, and there is no such file; or it is too large, or no text.
     """
+    path = _locate(source, kind)
+    try:
+        if path.stat().st_size > kind.limit:
+            raise TaxonomyError(f"{path}: {path.stat().st_size >> 20} MiB is too large for a {kind.file}")
+        data = path.read_bytes()
+    except OSError as error:
+        raise TaxonomyError(f"can't read the {kind.name} {path}: {error.strerror or error}") from error
+    return decode(data, str(path)), str(path)
+
+
+def _locate(source: str | Path, kind: Kind) -> Path:
     path = Path(source)
     if not (isinstance(source, str) and source == path.name and not path.suffix):
         return path
@@ -36,6 +66,6 @@ def locate(source: str | Path, kind: str, what: str) -> Path:
         hint = f" (did you mean {close[0]!r}?)" if close else ""
         names = ", ".join(known) or "none"
         raise TaxonomyError(
-            f"no {what} is called {source!r}{hint}; packaged are {names}; or give a YAML file's path"
+            f"no {kind.name} is called {source!r}{hint}; packaged are {names}; or give a YAML file's path"
         )
     return known.get(source, path)

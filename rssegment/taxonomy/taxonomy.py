@@ -20,14 +20,13 @@ from numpy.typing import NDArray
 
 from rssegment.errors import OutputError, TaxonomyError
 from rssegment.taxonomy.arrays import TreeArrays
-from rssegment.taxonomy.packaged import locate, packaged
+from rssegment.taxonomy.packaged import TAXONOMIES, packaged, read_yaml
 from rssegment.taxonomy.tree import CODE_LIMIT, Color, Node, arrange, check_name, tidy
-from rssegment.taxonomy.yaml_form import PROSE, Document, Entry, decode, parse, render
+from rssegment.taxonomy.yaml_form import PROSE, Document, Entry, parse, render
 
 __all__ = ["Node", "Taxonomy"]
 
 _UNDECIDED_COLOR = (190, 190, 190)
-_FILE_LIMIT = 16 * 2**20  # bytes; a raster given in place of a taxonomy must not be read into memory
 
 
 @dataclass(frozen=True)
@@ -70,16 +69,7 @@ class Taxonomy:
         TaxonomyError
             There is no such file or name, or the file is no class tree (with the line at fault).
         """
-        path = locate(source, "taxonomies", "taxonomy")
-        try:
-            if path.stat().st_size > _FILE_LIMIT:
-                raise TaxonomyError(
-                    f"{path}: {path.stat().st_size >> 20} MiB is too large for a taxonomy file (YAML)"
-                )
-            data = path.read_bytes()
-        except OSError as error:
-            raise TaxonomyError(f"can't read the taxonomy {path}: {error.strerror or error}") from error
-        return cls.loads(decode(data, str(path)), str(path))
+        return cls.loads(*read_yaml(source, TAXONOMIES))
 
     @classmethod
     def loads(cls, text: str, source: str = "<string>") -> Self:
@@ -104,7 +94,7 @@ class Taxonomy:
     @staticmethod
     def available() -> tuple[str, ...]:
         """Names of the packaged taxonomies."""
-        return tuple(packaged("taxonomies"))
+        return tuple(packaged(TAXONOMIES))
 
     def dump(self) -> str:
         """The YAML text; ``Taxonomy.loads(t.dump()) == t``."""

@@ -21,7 +21,6 @@ from rssegment.decode import (
     Rule,
     _layout,
     decide,
-    decide_leaf,
     marginals,
 )
 from rssegment.errors import InputError, ModelError, SettingsError, TaxonomyError
@@ -354,7 +353,7 @@ def test_nan_is_an_error_where_valid_and_no_data_elsewhere(channel: int, col: in
 @pytest.mark.parametrize("shape", [(2, 4, 4), (4, 4, 4), (3, 4), (1, 3, 4, 4)])
 def test_wrong_channels(shape: tuple[int, ...]) -> None:
     with pytest.raises(ModelError, match=r"expected \(3, rows, columns\)"):
-        decide_leaf(np.ones(shape, np.float32), flat(3))
+        decide(np.ones(shape, np.float32), flat(3), Leaf())
 
 
 def test_a_mask_of_another_shape() -> None:
