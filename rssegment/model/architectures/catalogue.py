@@ -1,0 +1,65 @@
+"""Our own architectures by name: where each is, who described it, and how large the description says it is."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from importlib import import_module
+from typing import Any
+
+from torch import nn
+
+__all__ = ["OWN", "Entry"]
+
+_ROOM = "rssegment.model.architectures"
+
+
+@dataclass(frozen=True)
+class Entry:
+    """One architecture: class ``kind`` of the file ``module``, called with ``options`` unless told otherwise.
+
+    ``published`` is the number of parameters in millions that ``paper`` (or its authors' code) gives for the network
+    with ``published_classes`` outputs on 3 bands; None where none is known. ``remark`` explains a difference.
+    """
+
+    module: str
+    kind: str
+    paper: str
+    options: dict[str, Any] = field(default_factory=dict)
+    published: float | None = None
+    published_classes: int = 19
+    remark: str = ""
+
+    def build(self, bands: int, classes: int, **options: Any) -> nn.Module:
+        """The network with random weights."""
+        kind = getattr(import_module(f"{_ROOM}.{self.module}"), self.kind)
+        module: nn.Module = kind(bands, classes, **(self.options | options))
+        return module
+
+
+OWN: dict[str, Entry] = {
+    "patch": Entry("patch_classifier", "PatchClassifier", "Ciresan et al. 2012, NeurIPS"),
+    "fcn32s": Entry("fcn", "FCN", "Long, Shelhamer & Darrell 2015, arXiv 1411.4038", {"stride": 32}),
+    "fcn16s": Entry("fcn", "FCN", "Long, Shelhamer & Darrell 2015, arXiv 1411.4038", {"stride": 16}),
+    "fcn8s": Entry("fcn", "FCN", "Long, Shelhamer & Darrell 2015, arXiv 1411.4038", {"stride": 8}),
+    "unet": Entry("unet", "UNet", "Ronneberger, Fischer & Brox 2015, arXiv 1505.04597", {}, 31.0, 2),
+    "segnet": Entry("segnet", "SegNet", "Badrinarayanan et al. 2017, arXiv 1511.00561", {}, 29.5, 12),
+    "deconvnet": Entry("deconvnet", "DeconvNet", "Noh, Hong & Han 2015, arXiv 1505.04366"),
+    "dilated": Entry("dilated", "Dilated", "Yu & Koltun 2016, arXiv 1511.07122"),
+    "deeplabv1": Entry("deeplab", "DeepLab", "Chen et al. 2015, arXiv 1412.7062", {"aspp": False}),
+    "deeplabv2": Entry("deeplab", "DeepLab", "Chen et al. 2017, arXiv 1606.00915", {"aspp": True}),
+    "gcn": Entry("gcn", "GCN", "Peng et al. 2017, arXiv 1703.02719"),
+    "refinenet": Entry("refinenet", "RefineNet", "Lin et al. 2017, arXiv 1611.06612"),
+    "enet": Entry("enet", "ENet", "Paszke et al. 2016, arXiv 1606.02147", {}, 0.37),
+    "erfnet": Entry("erfnet", "ERFNet", "Romera et al. 2018, IEEE T-ITS 19(1)", {}, 2.1),
+    "fcdensenet56": Entry("fcdensenet", "FCDenseNet", "Jégou et al. 2017, arXiv 1611.09326", {"layers": 56}, 1.5, 12),
+    "fcdensenet67": Entry("fcdensenet", "FCDenseNet", "Jégou et al. 2017, arXiv 1611.09326", {"layers": 67}, 3.5, 12),
+    "fcdensenet103": Entry("fcdensenet", "FCDenseNet", "Jégou et al. 2017, arXiv 1611.09326", {"layers": 103}, 9.4, 12),
+    "frrn_a": Entry("frrn", "FRRN", "Pohlen et al. 2017, arXiv 1611.08323", {"variant": "A"}, 17.7),
+    "frrn_b": Entry("frrn", "FRRN", "Pohlen et al. 2017, arXiv 1611.08323", {"variant": "B"}, 24.7),
+    "icnet": Entry("icnet", "ICNet", "Zhao et al. 2018, arXiv 1704.08545", {}, 26.5),
+    "bisenet": Entry("bisenet", "BiSeNet", "Yu et al. 2018, arXiv 1808.00897", {}, 13.3),
+    "denseaspp": Entry("denseaspp", "DenseASPP", "Yang et al. 2018, CVPR"),
+    "duc_hdc": Entry("duc_hdc", "DUCHDC", "Wang et al. 2018, arXiv 1702.08502"),
+    "drn": Entry("drn", "DRN", "Yu, Koltun & Funkhouser 2017, arXiv 1705.09914"),
+    "mobileunet": Entry("mobileunet", "MobileUNet", "Howard et al. 2017, arXiv 1704.04861, in a U"),
+}
