@@ -39,14 +39,14 @@ class SourceOptions(Part):
     """One set of scenes with labels.
 
     ``images`` and ``labels`` are paths relative to the data folder, with ``*`` as in the shell; in ``labels``,
-    ``{stem}``, ``{folder}`` (of the image, relative to the data folder) and ``{parent}`` (that folder's) stand for parts
-    of each image's path. Folders of VOC, COCO and suites are named by ``folder`` instead. ``mapping`` leads from the
-    source's values, names or colours ("#3C1098") to nodes of the recipe's taxonomy: a mapping file, a packaged
+    ``{stem}``, ``{folder}`` (of the image, relative to the data folder) and ``{parent}`` (that folder's) stand for
+    parts of each image's path. Folders of VOC, COCO and suites are named by ``folder`` instead. ``mapping`` leads from
+    the source's values, names or colours ("#3C1098") to nodes of the recipe's taxonomy: a mapping file, a packaged
     mapping's name, or the pairs themselves. ``bands`` are what the images' bands are, in their order (None: as the
     recipe's); ``resolution`` (m) is the size of a pixel where images have no georeference, and ``resample`` false
     leaves such images at their own pixels. ``region`` names the ground for scores by region ("{stem}" and the like as
-    above). ``weight`` is the share of all windows (None: by area, of what the others leave). ``role``: whether its area is
-    split into blocks, or all for one purpose.
+    above). ``weight`` is the share of all windows (None: by area, of what the others leave). ``role``: whether its
+    area is split into blocks, or all for one purpose.
     """
 
     name: Annotated[str, Field(min_length=1)]
@@ -70,7 +70,7 @@ class SourceOptions(Part):
 
 
 class SplitOptions(Part):
-    """Validation by blocks of ground: ``validation`` is their share, ``block`` (m) their side, ``gap`` (m) around them."""
+    """Validation by blocks of ground: ``validation`` is their share, ``block`` (m) their side, ``gap`` (m) around."""
 
     validation: Share = 0.2
     block: Positive = 150.0
