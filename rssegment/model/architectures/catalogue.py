@@ -38,15 +38,17 @@ class Entry:
 
 OWN: dict[str, Entry] = {
     "patch": Entry("patch_classifier", "PatchClassifier", "Ciresan et al. 2012, NeurIPS"),
-    "fcn32s": Entry("fcn", "FCN", "Long, Shelhamer & Darrell 2015, arXiv 1411.4038", {"stride": 32}),
+    "fcn32s": Entry("fcn", "FCN", "Long, Shelhamer & Darrell 2015, arXiv 1411.4038", {"stride": 32}, 134.0, 21),
     "fcn16s": Entry("fcn", "FCN", "Long, Shelhamer & Darrell 2015, arXiv 1411.4038", {"stride": 16}),
     "fcn8s": Entry("fcn", "FCN", "Long, Shelhamer & Darrell 2015, arXiv 1411.4038", {"stride": 8}),
     "unet": Entry("unet", "UNet", "Ronneberger, Fischer & Brox 2015, arXiv 1505.04597", {}, 31.0, 2),
     "segnet": Entry("segnet", "SegNet", "Badrinarayanan et al. 2017, arXiv 1511.00561", {}, 29.5, 12),
-    "deconvnet": Entry("deconvnet", "DeconvNet", "Noh, Hong & Han 2015, arXiv 1505.04366"),
+    "deconvnet": Entry("deconvnet", "DeconvNet", "Noh, Hong & Han 2015, arXiv 1505.04366", {}, 252.0, 21),
     "dilated": Entry("dilated", "Dilated", "Yu & Koltun 2016, arXiv 1511.07122"),
-    "deeplabv1": Entry("deeplab", "DeepLab", "Chen et al. 2015, arXiv 1412.7062", {"aspp": False}),
-    "deeplabv2": Entry("deeplab", "DeepLab", "Chen et al. 2017, arXiv 1606.00915", {"aspp": True}),
+    "deeplabv1": Entry("deeplab", "DeepLab", "Chen et al. 2015, arXiv 1412.7062", {"aspp": False}, 20.5, 21),
+    "deeplabv2": Entry(
+        "deeplab", "DeepLab", "Chen et al. 2017, arXiv 1606.00915", {"aspp": True, "encoder": "resnet101"}
+    ),
     "gcn": Entry("gcn", "GCN", "Peng et al. 2017, arXiv 1703.02719"),
     "refinenet": Entry("refinenet", "RefineNet", "Lin et al. 2017, arXiv 1611.06612"),
     "enet": Entry("enet", "ENet", "Paszke et al. 2016, arXiv 1606.02147", {}, 0.37),

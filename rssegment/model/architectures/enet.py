@@ -3,8 +3,7 @@
 Paszke, Chaurasia, Kim & Culurciello 2016, "ENet: A Deep Neural Network Architecture for Real-Time Semantic
 Segmentation", arXiv 1606.02147. Written from the paper's section 4 and table 1. Two things are our own:
 
-* Max-unpooling is a comparison with the remembered corner of each 2 x 2 cell and a pixel shuffle, not
-  ``max_unpool2d``, which PyTorch counts as non-deterministic on CUDA and which ONNX lacks.
+* Max-unpooling goes by remembered corners, not by ``max_unpool2d``: see ``unpooling.py``.
 * Any height and width is accepted: the input is padded to a multiple of 8 and the logits are cropped.
 """
 
@@ -13,6 +12,8 @@ from __future__ import annotations
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
+
+from rssegment.model.architectures.unpooling import max_pool, max_unpool
 
 __all__ = ["ENet"]
 
@@ -141,9 +142,7 @@ class Downsample(nn.Module):
         self.activation = nn.PReLU(wider)
 
     def forward(self, x: Tensor) -> tuple[Tensor, Tensor]:
-        pooled, flat = F.max_pool2d(x, 2, return_indices=True)
-        width = x.shape[-1]
-        corner = (flat // width % 2) * 2 + flat % width % 2
+        pooled, corner = max_pool(x)
         main = F.pad(pooled, (0, 0, 0, 0, 0, self.extra))  # new channels start as zeros
         return self.activation(main + self.branch(x)), corner
 
@@ -169,10 +168,3 @@ class Upsample(nn.Module):
     def forward(self, x: Tensor, corner: Tensor) -> Tensor:
         result: Tensor = self.activation(max_unpool(self.main(x), corner) + self.branch(x))
         return result
-
-
-def max_unpool(x: Tensor, corner: Tensor) -> Tensor:
-    """(B, C, H, W) -> (B, C, 2H, 2W): each value at its cell's ``corner`` (2 * row + col), zeros elsewhere."""
-    corners = torch.arange(4, device=x.device).view(1, 1, 4, 1, 1)
-    cells = torch.where(corner.unsqueeze(2) == corners, x.unsqueeze(2), 0)  # (B, C, 4, H, W)
-    return F.pixel_shuffle(cells.flatten(1, 2), 2)
