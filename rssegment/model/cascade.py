@@ -102,7 +102,7 @@ class Cascade:
             # at most 1, whatever the sum's last bits
             needed = mass.amax((1, 2, 3)).clamp_max(1) > member.threshold
             if bool(needed.any()):
-                seen = torch.where(blank, self._fills[k], values[:, member.bands])
+                seen = torch.where(blank, self._fills[k], member.select(values))
                 refined = mass * member.shares(seen).index_select(1, order)
                 shares[:, place] = torch.where(needed.view(-1, 1, 1, 1), refined, part)
         return shares
@@ -111,7 +111,8 @@ class Cascade:
 class Member:
     """A specialist in a cascade: ``model`` tells apart the classes below ``node`` (code).
 
-    ``names`` are those of the cascade's bands, and ``bands`` the places of the model's among them.
+    ``names`` are those of the cascade's bands, and ``bands`` the places of the model's among them; None for an optional
+    one that isn't.
     """
 
     def __init__(self, node: int, model: LeafModel, threshold: float, names: Sequence[str]) -> None:
@@ -119,7 +120,19 @@ class Member:
         self.model = model
         self.threshold = threshold
         folded = [name.casefold() for name in names]
-        self.bands = [folded.index(name.casefold()) for name in model.spec.band_names]
+        wanted = [name.casefold() for name in model.spec.band_names]
+        self.bands = [folded.index(name) if name in folded else None for name in wanted]
+
+    def select(self, values: Tensor) -> Tensor:
+        """The model's bands of values (B, C, H, W) in those of the cascade; NaN where there is none."""
+        places = [place for place in self.bands if place is not None]
+        if len(places) == len(self.bands):
+            return values[:, places]
+        rows = [k for k, place in enumerate(self.bands) if place is not None]
+        shape = len(values), len(self.bands), *values.shape[2:]
+        chosen = torch.full(shape, torch.nan, device=values.device)
+        chosen[:, rows] = values[:, places].to(chosen.dtype)
+        return chosen
 
     def shares(self, values: Tensor) -> Tensor:
         """Probabilities of the model's leaves (B, L, H, W), of values in its own bands."""
@@ -157,7 +170,7 @@ def run_all(model: LeafModel, patch: Tensor) -> None:
     if isinstance(model, Cascade):
         run_all(model.main, patch)
         for member in model.members:
-            run_all(member.model, patch[:, member.bands])
+            run_all(member.model, member.select(patch))
     else:
         model(patch.expand(model.spec.batch or 1, -1, -1, -1))
 
@@ -217,7 +230,7 @@ def check_specialist(main: ModelSpec, taxonomy: Taxonomy, node: int, spec: Model
     who = f"specialist {spec.name} for {'/'.join(place.path)} (code {node})"
     _check_classes(who, _below(taxonomy, place), place, tree)
     known = {name.casefold() for name in main.band_names}
-    if lacking := [name for name in spec.band_names if name.casefold() not in known]:
+    if lacking := [name for name in spec.required if name.casefold() not in known]:
         raise BundleError(
             f"{who} wants the band {', '.join(lacking)}, and the main model {main.name} reads only "
             f"{', '.join(main.band_names)}; use a specialist for these bands, or a main model with more"

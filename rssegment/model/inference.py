@@ -25,8 +25,9 @@ class LeafModel(Protocol):
 
     Values are in the band order of ``spec``, in the scene's own units; channel ``i`` of the result is the leaf with the
     code ``leaves[i]``. ``fill`` (C,) has the band values to put where a scene has no data. Probabilities are
-    ``softmax(leaf_logits(values) / temperature)``. A patch's result does not depend on the others in its batch. May be
-    called by several threads.
+    ``softmax(leaf_logits(values) / temperature)``. NaN in an optional band means that the scene lacks it: every model
+    then sees its own mean. A patch's result does not depend on the others in its batch. May be called by several
+    threads.
     """
 
     @property
@@ -118,6 +119,8 @@ class Model:
                 f"model {self.spec.name} wants values of shape {wanted}; got {tuple(values.shape)}"
             )
         x = values.to(self.device, torch.float32).sub(self._mean).div_(self._std)
+        for band in (x[:, k] for k, each in enumerate(self.spec.bands) if each.optional):
+            band.masked_fill_(band.isnan(), 0.0)
         # oneDNN picks other kernels for another memory format, so it is fixed here and not left to the caller
         return self._checked(self._run(x.contiguous(memory_format=torch.channels_last)), values)
 

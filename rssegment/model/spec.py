@@ -43,11 +43,15 @@ class Facts(BaseModel):
 
 
 class BandSpec(Facts):
-    """One input band: its ``name``, and the ``mean`` and ``std`` that normalise its scene values."""
+    """One input band: its ``name``, and the ``mean`` and ``std`` that normalise its scene values.
+
+    A scene may lack an ``optional`` one: the model was trained with its mean, 0 after normalisation, in its place.
+    """
 
     name: Annotated[str, Field(min_length=1)]
     mean: Finite = 0.0
     std: Positive = 1.0
+    optional: bool = False
 
 
 class ModelSpec(Facts):
@@ -105,6 +109,8 @@ class ModelSpec(Facts):
         given = [code for code in self.channels if code is not None]
         if len(set(names)) < len(names):
             raise ValueError(f"two bands have the same name: {', '.join(self.band_names)}")
+        if not self.required:
+            raise ValueError("bands: all are optional; there must be one at least that every scene has")
         if not given:
             raise ValueError("channels: at least one output channel must stand for a leaf")
         if self.output == "scores" and len(set(given)) < len(given):
@@ -120,6 +126,11 @@ class ModelSpec(Facts):
     @property
     def band_names(self) -> tuple[str, ...]:
         return tuple(band.name for band in self.bands)
+
+    @property
+    def required(self) -> tuple[str, ...]:
+        """Names of the bands that a scene must have."""
+        return tuple(band.name for band in self.bands if not band.optional)
 
     @property
     def codes(self) -> tuple[int, ...]:

@@ -93,7 +93,9 @@ def _own_properties(spec: ModelSpec) -> dict[str, Any]:
 def _band(spec: ModelSpec, band: BandSpec) -> dict[str, Any]:
     low, high = spec.value_range
     statistics = {"minimum": low, "maximum": high, "mean": band.mean, "stddev": band.std}
-    return {"name": band.name, "data_type": spec.dtype, "statistics": statistics}
+    # here, and not in mlm:input: a band there has no properties beside those of MLM
+    own = {"rssegment:optional": True} if band.optional else {}
+    return {"name": band.name, "data_type": spec.dtype, "statistics": statistics, **own}
 
 
 def _input(spec: ModelSpec) -> dict[str, Any]:
@@ -171,7 +173,7 @@ def spec_from_item(item: Any) -> ModelSpec:
     _check_shapes(source, shape, result, channels)
     return ModelSpec(
         name=facts["mlm:name"].as_text(),
-        bands=_bands(source),
+        bands=_bands(source, root["assets"]["weights"]["bands"]),
         channels=tuple(channels),
         ground_resolution=facts["gsd"].as_number(),
         artifact=facts["rssegment:artifact"].as_text(),
@@ -193,7 +195,7 @@ def spec_from_item(item: Any) -> ModelSpec:
     )
 
 
-def _bands(source: Field) -> tuple[BandSpec, ...]:
+def _bands(source: Field, described: Field) -> tuple[BandSpec, ...]:
     names = [band.as_text() for band in source["bands"].items()]
     scaling = source["value_scaling"].items()
     if len(scaling) == 1:
@@ -202,7 +204,22 @@ def _bands(source: Field) -> tuple[BandSpec, ...]:
         raise BundleError(
             f"{source['value_scaling'].path} has {len(scaling)} entries for {len(names)} bands; expected one for each"
         )
-    return tuple(_scaled_band(name, entry) for name, entry in zip(names, scaling, strict=True))
+    optional = _optional(described, names)
+    return tuple(
+        _scaled_band(name, entry).model_copy(update={"optional": name in optional})
+        for name, entry in zip(names, scaling, strict=True)
+    )
+
+
+def _optional(described: Field, names: list[str]) -> set[str]:
+    """Those of the bands ``names`` that the weights' band objects call optional."""
+    marked = [band for band in described.items() if "rssegment:optional" in band]
+    optional = {
+        band["name"].as_text(): band["name"] for band in marked if band["rssegment:optional"].as_flag()
+    }
+    for name in set(optional) - set(names):
+        raise BundleError(f"{optional[name].path} is {name!r}; the model's bands are {', '.join(names)}")
+    return set(optional)
 
 
 def _scaled_band(name: str, entry: Field) -> BandSpec:
