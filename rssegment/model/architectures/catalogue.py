@@ -29,16 +29,21 @@ class Entry:
     published_classes: int = 19
     remark: str = ""
 
+    def type(self) -> type[nn.Module]:
+        """Its class."""
+        found: type[nn.Module] = getattr(import_module(f"{_ROOM}.{self.module}"), self.kind)
+        return found
+
     def build(self, bands: int, classes: int, **options: Any) -> nn.Module:
         """The network with random weights."""
-        kind = getattr(import_module(f"{_ROOM}.{self.module}"), self.kind)
-        module: nn.Module = kind(bands, classes, **(self.options | options))
-        return module
+        return self.type()(bands, classes, **(self.options | options))
 
 
 OWN: dict[str, Entry] = {
     "patch": Entry("patch_classifier", "PatchClassifier", "Ciresan et al. 2012, NeurIPS"),
-    "fcn32s": Entry("fcn", "FCN", "Long, Shelhamer & Darrell 2015, arXiv 1411.4038", {"stride": 32}, 134.0, 21),
+    "fcn32s": Entry(
+        "fcn", "FCN", "Long, Shelhamer & Darrell 2015, arXiv 1411.4038", {"stride": 32}, 134.0, 21
+    ),
     "fcn16s": Entry("fcn", "FCN", "Long, Shelhamer & Darrell 2015, arXiv 1411.4038", {"stride": 16}),
     "fcn8s": Entry("fcn", "FCN", "Long, Shelhamer & Darrell 2015, arXiv 1411.4038", {"stride": 8}),
     "unet": Entry("unet", "UNet", "Ronneberger, Fischer & Brox 2015, arXiv 1505.04597", {}, 31.0, 2),
@@ -53,15 +58,59 @@ OWN: dict[str, Entry] = {
     "refinenet": Entry("refinenet", "RefineNet", "Lin et al. 2017, arXiv 1611.06612"),
     "enet": Entry("enet", "ENet", "Paszke et al. 2016, arXiv 1606.02147", {}, 0.37),
     "erfnet": Entry("erfnet", "ERFNet", "Romera et al. 2018, IEEE T-ITS 19(1)", {}, 2.1),
-    "fcdensenet56": Entry("fcdensenet", "FCDenseNet", "Jégou et al. 2017, arXiv 1611.09326", {"layers": 56}, 1.5, 12),
-    "fcdensenet67": Entry("fcdensenet", "FCDenseNet", "Jégou et al. 2017, arXiv 1611.09326", {"layers": 67}, 3.5, 12),
-    "fcdensenet103": Entry("fcdensenet", "FCDenseNet", "Jégou et al. 2017, arXiv 1611.09326", {"layers": 103}, 9.4, 12),
+    "fcdensenet56": Entry(
+        "fcdensenet",
+        "FCDenseNet",
+        "Jégou et al. 2017, arXiv 1611.09326",
+        {"layers": 56},
+        1.5,
+        12,
+        remark="the description adds up to 1.38 M, while those of 67 and 103 layers give the paper's figures",
+    ),
+    "fcdensenet67": Entry(
+        "fcdensenet", "FCDenseNet", "Jégou et al. 2017, arXiv 1611.09326", {"layers": 67}, 3.5, 12
+    ),
+    "fcdensenet103": Entry(
+        "fcdensenet", "FCDenseNet", "Jégou et al. 2017, arXiv 1611.09326", {"layers": 103}, 9.4, 12
+    ),
     "frrn_a": Entry("frrn", "FRRN", "Pohlen et al. 2017, arXiv 1611.08323", {"variant": "A"}, 17.7),
     "frrn_b": Entry("frrn", "FRRN", "Pohlen et al. 2017, arXiv 1611.08323", {"variant": "B"}, 24.7),
-    "icnet": Entry("icnet", "ICNet", "Zhao et al. 2018, arXiv 1704.08545", {}, 26.5),
-    "bisenet": Entry("bisenet", "BiSeNet", "Yu et al. 2018, arXiv 1808.00897", {}, 13.3),
-    "denseaspp": Entry("denseaspp", "DenseASPP", "Yang et al. 2018, CVPR"),
-    "duc_hdc": Entry("duc_hdc", "DUCHDC", "Wang et al. 2018, arXiv 1702.08502"),
-    "drn": Entry("drn", "DRN", "Yu, Koltun & Funkhouser 2017, arXiv 1705.09914"),
-    "mobileunet": Entry("mobileunet", "MobileUNet", "Howard et al. 2017, arXiv 1704.04861, in a U"),
+    "icnet": Entry(
+        "icnet",
+        "ICNet",
+        "Zhao et al. 2018, arXiv 1704.08545",
+        {},
+        26.5,
+        remark="before half of all filters is pruned; branches part after a whole stage of the encoder",
+    ),
+    "bisenet": Entry(
+        "bisenet",
+        "BiSeNet",
+        "Yu et al. 2018, arXiv 1808.00897",
+        {},
+        13.3,
+        remark="as later papers count it; the paper's own 49.0 M can't be had from its description",
+    ),
+    "denseaspp": Entry("denseaspp", "DenseASPP", "Yang et al. 2018, CVPR", {}, 8.28),
+    "duc_hdc": Entry(
+        "duc_hdc",
+        "DUCHDC",
+        "Wang et al. 2018, arXiv 1702.08502",
+        remark="the paper gives no figure; 64.9 M with its authors' cell of 2 px and 19 classes",
+    ),
+    "drn": Entry(
+        "drn",
+        "DRN",
+        "Yu, Koltun & Funkhouser 2017, arXiv 1705.09914",
+        {"variant": "D-22"},
+        16.4,
+        1000,
+        remark="published for the 1000 classes of ImageNet",
+    ),
+    "mobileunet": Entry(
+        "mobileunet",
+        "MobileUNet",
+        "Howard et al. 2017, arXiv 1704.04861, in a U",
+        remark="the paper describes the convolutions; the U is common property",
+    ),
 }
