@@ -8,10 +8,14 @@ from torch.nn import functional as F
 __all__ = ["pad_to_multiple"]
 
 
-def pad_to_multiple(x: Tensor, factor: int) -> Tensor:
-    """(B, C, H, W) with rows and columns repeated at the bottom and right until ``factor`` divides both sides.
+def pad_to_multiple(x: Tensor, factor: int, least: int = 0) -> Tensor:
+    """(B, C, H, W) with its last row and column repeated until ``factor`` divides both sides.
 
-    Crop what comes out of the network by ``[..., :H, :W]``.
+    Sides of less than ``least`` px, a multiple of ``factor``, are made as long as that. Crop what comes out of the
+    network by ``[..., :H, :W]``.
     """
     height, width = x.shape[-2:]
-    return F.pad(x, (0, -width % factor, 0, -height % factor), mode="replicate")
+    below, right = -height % factor, -width % factor
+    if least:
+        below, right = max(below, least - height), max(right, least - width)
+    return F.pad(x, (0, right, 0, below), mode="replicate")
