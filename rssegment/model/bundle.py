@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Iterator, Mapping
+from collections.abc import Collection, Iterator, Mapping
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -15,10 +15,11 @@ from typing import Any
 
 import torch
 
-from rssegment.errors import BundleError
+from rssegment.errors import BundleError, MismatchError
 from rssegment.model.calibration import Calibration, read_calibration
 from rssegment.model.cascade import Cascade, Member, check_specialist, main_tree
 from rssegment.model.files import Asset, SpecialistEntry, assets_from_item, specialists_from_item
+from rssegment.model.fit import Fit, SceneFacts, check_scene
 from rssegment.model.folder import (
     MANIFEST,
     asset_of,
@@ -122,6 +123,31 @@ class Bundle:
         if self.specialists:
             content.append([[s.node, s.threshold, s.bundle.fingerprint] for s in self.specialists])
         return hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()
+
+    def fit(self, scene: SceneFacts) -> Fit:
+        """The way ``scene`` fits the model: :func:`rssegment.model.check_scene`, and for specialists their bands.
+
+        Raises
+        ------
+        MismatchError
+            As ``check_scene``; or a specialist can't do without a band that the scene lacks and the main model can.
+        """
+        fit = check_scene(self.spec, scene)
+        self._feed({name for name in self.spec.band_names if name not in fit.filled})
+        return fit
+
+    def _feed(self, given: Collection[str]) -> None:
+        """Refuses scenes of which this model gets the bands ``given`` only, if a specialist needs more."""
+        for specialist in self.specialists:
+            inner, known = specialist.bundle, {name.casefold() for name in given}
+            needs = ", ".join(name for name in inner.spec.required if name.casefold() not in known)
+            if needs:
+                node = "/".join(self.taxonomy.node(specialist.node).path)
+                raise MismatchError(
+                    f"model {self.spec.name} can do without {needs}, but {inner.spec.name}, its specialist for {node}, "
+                    f"can't, and gets none of this scene; use one with {needs}, or a cascade without that specialist"
+                )
+            inner._feed([name for name in inner.spec.band_names if name.casefold() in known])
 
     def load(self, device: str | torch.device = "cpu", *, calibrated: bool = True) -> LeafModel:
         """The model, ready on ``device``: a :class:`Model`, or a :class:`Cascade` if there are specialists.

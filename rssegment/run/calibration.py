@@ -237,6 +237,7 @@ class _Measured:
             "window": plan.settings.window,
             "overlap": plan.lattice.overlap,
             "batch": plan.batch,
+            "filled_bands": sorted({ground.plan.filled for ground in self.grounds}),
             "remarks": [
                 *_remarks(self.grounds, how, thresholds),
                 *_doubts(self.temperature, losses["before"], losses["after"]),
@@ -299,6 +300,9 @@ def _remarks(grounds: Sequence[Ground], how: Sampling, thresholds: dict[str, flo
         )
     for ground in grounds:
         yield from ground.reference.remarks
+    for filled in sorted({ground.plan.filled for ground in grounds} - {()}):
+        scenes = ", ".join(ground.plan.scene.name for ground in grounds if ground.plan.filled == filled)
+        yield f"{scenes}: no {', '.join(filled)}, filled as in training"
 
 
 def _doubts(temperature: float, before: float | None, after: float | None) -> Iterator[str]:

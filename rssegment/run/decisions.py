@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import hashlib
+from collections.abc import Iterator, Sequence
 from typing import Any
 
 import numpy as np
@@ -54,15 +55,25 @@ def _calibration(bundle: Bundle) -> Calibration:
     return bundle.calibration
 
 
-def calibration_notes(bundle: Bundle, window: str, overlap: int) -> tuple[str, ...]:
-    """What to say of a run with ``window`` and ``overlap`` (px) if the model was calibrated with others."""
+def calibration_notes(bundle: Bundle, window: str, overlap: int, filled: Sequence[str] = ()) -> Iterator[str]:
+    """What to say of a run with ``window`` and ``overlap`` (px) and without the bands ``filled``, if the model was
+    calibrated with others.
+    """
     measured = bundle.calibration.measured if bundle.calibration else {}
+    if list(filled) not in (lacked := measured.get("filled_bands", [list(filled)])):
+        others = " and ".join(
+            f"without {', '.join(bands)}" if bands else "with all bands" for bands in lacked
+        )
+        yield (
+            f"the model's calibration was measured on scenes {others}: its temperature and thresholds may not hold "
+            "for this one; calibrate on scenes with the same bands too"
+        )
     then = measured.get("window", window), measured.get("overlap", overlap)
     if then == (window, overlap):
-        return ()
-    return (
+        return
+    yield (
         f"the model's calibration was measured with window {then[0]} and overlap {then[1]} px, and this run has "
-        f"{window} and {overlap} px: its temperature and thresholds may not hold; take the same, or calibrate again",
+        f"{window} and {overlap} px: its temperature and thresholds may not hold; take the same, or calibrate again"
     )
 
 

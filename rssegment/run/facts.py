@@ -7,7 +7,7 @@ from typing import Any
 
 from rssegment.config import SceneOptions
 from rssegment.errors import InputError, MismatchError
-from rssegment.model import Bundle, ModelSpec, bundled_names, check_scene
+from rssegment.model import Bundle, bundled_names
 from rssegment.model.folder import is_calibration
 from rssegment.run.planning import facts_of
 from rssegment.run.store import read_json
@@ -159,18 +159,19 @@ def _scene(path: str, model: str | Path | None, options: SceneOptions) -> dict[s
         raise InputError("--rescale maps a scene's values to those of a model; name the model by --model")
     scene = Scene.open(path, options)
     facts = {"kind": "scene", **scene.describe()}
-    return facts if model is None else facts | _fit(scene, Bundle.open(model).spec, options)
+    return facts if model is None else facts | _fit(scene, Bundle.open(model), options)
 
 
-def _fit(scene: Scene, spec: ModelSpec, options: SceneOptions) -> dict[str, Any]:
+def _fit(scene: Scene, bundle: Bundle, options: SceneOptions) -> dict[str, Any]:
     """Whether the model would run on the scene, and what then happens to it."""
+    spec = bundle.spec
     facts = {"model": spec.name, "model_ground_resolution_m": spec.ground_resolution}
     try:
-        fit = check_scene(spec, facts_of(scene, options))
+        fit = bundle.fit(facts_of(scene, options))
     except MismatchError as error:
         return {**facts, "fits": False, "why": str(error)}
     notes = [*fit.notes, *_resampling(scene, spec.ground_resolution)]
-    return {**facts, "fits": True, "notes": notes}
+    return {**facts, "fits": True, "filled_bands": list(fit.filled), "notes": notes}
 
 
 def _resampling(scene: Scene, resolution: float) -> list[str]:

@@ -17,7 +17,7 @@ from odc.geo.geobox import GeoBox
 from rssegment.config import SceneOptions, Settings
 from rssegment.decode import Backoff, Rule
 from rssegment.grid import BlockGrid, Box, PatchLattice
-from rssegment.model import Bundle, ModelSpec, SceneFacts, check_scene
+from rssegment.model import Bundle, ModelSpec, SceneFacts
 from rssegment.predict import default_batch, model_core, resolve_device
 from rssegment.run.decisions import calibration_notes, legend_of, levels_of, raster_kinds, rule_facts, rule_of
 from rssegment.run.polygon_plan import check_polygons, traces_of
@@ -47,7 +47,8 @@ POLYGONS = (
 class Plan:
     """What a run will do. A value: it is made once, printed, fingerprinted and sent to every worker.
 
-    ``scene`` has the model's bands in the model's order, on the output grid.
+    ``scene`` has the model's bands in the model's order, without the optional ones that are ``filled``, on the output
+    grid.
     """
 
     scene: Scene
@@ -62,6 +63,7 @@ class Plan:
     device: str
     resources: Resources
     notes: tuple[str, ...] = ()
+    filled: tuple[str, ...] = ()
 
     @property
     def work(self) -> Path:
@@ -135,16 +137,19 @@ class Plan:
         return PatchLattice(_shape(self.model_scene.geobox), self.spec.patch, overlap)
 
     def read(self, box: Box) -> Pixels:
-        """The pixels of ``box`` (model px), in the model's range of values."""
+        """The pixels of ``box`` (model px) in the model's bands and range of values; NaN in ``filled`` bands."""
         pixels = self.model_scene.read(box)
-        if self.settings.scene.rescale is None:
-            return pixels
-        (low, high), (bottom, top) = self.settings.scene.rescale, self.spec.value_range
-        gain = (top - bottom) / (high - low)
-        return Pixels(
-            ((pixels.values - np.float32(low)) * np.float32(gain) + np.float32(bottom)).clip(bottom, top),
-            pixels.valid,
-        )
+        values = pixels.values
+        if self.settings.scene.rescale is not None:
+            (low, high), (bottom, top) = self.settings.scene.rescale, self.spec.value_range
+            gain = (top - bottom) / (high - low)
+            values = ((values - np.float32(low)) * np.float32(gain) + np.float32(bottom)).clip(bottom, top)
+        if self.filled:
+            there = [k for k, name in enumerate(self.spec.band_names) if name not in self.filled]
+            whole = np.full((len(self.spec.bands), *box.shape), np.nan, np.float32)
+            whole[there] = values
+            values = whole
+        return Pixels(values, pixels.valid)
 
     def model_box(self, core: Box) -> Box:
         """The pixels of the model's grid that ``core`` (output px) needs."""
@@ -181,6 +186,7 @@ class Plan:
             "settings": settings,
             "rule": rule_facts(self.rule),
             "batch": self.batch,
+            "filled": self.filled,
         }
         return hashlib.sha256(json.dumps(facts, sort_keys=True).encode()).hexdigest()
 
@@ -198,6 +204,7 @@ class Plan:
             "crs": str(self.geobox.crs),
             "ground_resolution_m": [round(down, 4), round(across, 4)],
             "bands": [band.name for band in self.scene.bands],
+            "filled_bands": list(self.filled),
             "model": self.spec.name,
             "bundle": str(self.bundle),
             "model_ground_resolution_m": self.spec.ground_resolution,
@@ -238,7 +245,11 @@ class Plan:
             "scene": f"{d['scene']}  {d['shape'][0]} x {d['shape'][1]} px ({d['megapixels']:g} Mpx), {d['crs']}, "
             f"{d['ground_resolution_m'][0]:g} m",
             "bands": ", ".join(
-                [*d["bands"], *(f"{k} {v}" for k, v in d["scene_options"].items() if k != "bands")]
+                [
+                    *d["bands"],
+                    *(f"{name} (its mean)" for name in d["filled_bands"]),
+                    *(f"{k} {v}" for k, v in d["scene_options"].items() if k != "bands"),
+                ]
             ),
             "model": f"{d['model']}  {d['classes']} classes at {d['model_ground_resolution_m']:g} m"
             + ("; the scene is resampled to it" if d["resampled"] else ""),
@@ -273,8 +284,8 @@ def make_plan(
         One block needs more memory than there is.
     """
     spec = bundle.spec
-    fit = check_scene(spec, facts_of(scene, settings.scene))
-    scene = scene.select(fit.bands)
+    fit = bundle.fit(facts_of(scene, settings.scene))
+    scene = scene.select(fit.present)
     if settings.grid == "model":
         scene = scene.on_grid(spec.ground_resolution)
     device = resolve_device(settings.device)
@@ -309,7 +320,8 @@ def make_plan(
         batch=batch,
         device=device,
         resources=resources,
-        notes=(*scene.warnings, *fit.notes, *calibration_notes(bundle, settings.window, overlap)),
+        notes=(*scene.warnings, *fit.notes, *calibration_notes(bundle, settings.window, overlap, fit.filled)),
+        filled=fit.filled,
     )
     _ = plan.lattice, plan.blocks  # what they refuse is refused here, not in every block
     check_polygons(plan.geobox, plan.legend, settings)
@@ -317,7 +329,7 @@ def make_plan(
 
 
 def facts_of(scene: Scene, options: SceneOptions) -> SceneFacts:
-    """What :func:`rssegment.model.check_scene` asks of a scene."""
+    """What :meth:`rssegment.model.Bundle.fit` asks of a scene."""
     return SceneFacts(
         band_names=tuple(band.name for band in scene.bands),
         dtype=scene.dtype,
@@ -325,6 +337,7 @@ def facts_of(scene: Scene, options: SceneOptions) -> SceneFacts:
         ground_resolution=scene.ground_resolution,
         chosen=options.bands is not None,
         rescaled=options.rescale is not None,
+        doubtful=scene.doubtful,
     )
 
 

@@ -112,6 +112,12 @@ class Scene:
         """Whether ``read`` applies a scale or an offset, so that values aren't the stored ones."""
         return any(band.scaled for band in self.bands)
 
+    @property
+    def doubtful(self) -> str | None:
+        """What a user calls an alpha band that looks like image data and was not chosen as such; None if none does."""
+        found = [source.alpha for source in self.sources if source.alpha is not None and source.doubtful]
+        return (str(found[0]) if len(self.sources) == 1 else "alpha") if found else None
+
     @cached_property
     def ground_resolution(self) -> tuple[float, float]:
         """Size of the central pixel on the ground (metres, down and across)."""

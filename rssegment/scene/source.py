@@ -33,7 +33,8 @@ class Source:
     """One file: where it is and how its pixels are to be read.
 
     ``mask`` tells of an explicit mask (inside the file or beside it): one for all bands, or one for each.
-    ``alpha`` is the index of the alpha band. ``palette`` is a colour table, ``(entries, 4)`` uint8 as bytes.
+    ``alpha`` is the index of the alpha band, ``doubtful`` if it looks like image data. ``palette`` is a colour table,
+    ``(entries, 4)`` uint8 as bytes.
     ``overviews`` are the shapes (rows, cols) of the reduced grids that may be read, largest first.
     ``tile`` is set where GDAL's answer depends on the window asked for: the side of the tiles (px), anchored
     at the origin, that such a file must be read by. ``stamp`` changes when a local file is replaced.
@@ -43,6 +44,7 @@ class Source:
     driver: str
     mask: MaskKind = "none"
     alpha: int | None = None
+    doubtful: bool = False
     palette: bytes | None = None
     overviews: tuple[tuple[int, int], ...] = ()
     tile: int | None = None
@@ -143,7 +145,8 @@ def _inspect(dataset: Dataset, path: str, options: SceneOptions, alone: bool) ->
             bands = _expanded(bands[0]) + bands[1:]
     elif any(band.color == "palette" for band in bands):
         remarks += ("the colour table of a file with more bands is ignored; its stored values are read",)
-    return Inspected(source, geobox, bands, remarks + _doubtful_alpha(dataset, source, bands))
+    doubts = _doubtful_alpha(dataset, source, bands)
+    return Inspected(replace(source, doubtful=bool(doubts)), geobox, bands, remarks + doubts)
 
 
 def _band(dataset: Dataset, path: str, index: int) -> Band:
