@@ -26,7 +26,7 @@ class FCN(nn.Module):
     ``forward``: (B, bands, H, W) normalised float -> logits (B, classes, H, W), for any H and W of 1 px or more.
     ``fc`` is the width of the layers that were fully connected: by default 4096 for a VGG, and 0, none, for other
     encoders, whose classifier is a single layer. ``width`` multiplies a VGG's channels. ``drop`` is the share of
-    channels dropped between the layers of ``fc`` in training.
+    values dropped between the layers of ``fc`` in training.
 
     Raises
     ------

@@ -27,7 +27,12 @@ class UNet(nn.Module):
 
     ``forward``: (B, bands, H, W) normalised float -> logits (B, classes, H, W), for any H and W of 1 px or more.
     ``width`` is the number of channels at full resolution, which each of the ``depth`` poolings doubles. ``drop`` is
-    the share of channels dropped in training at the end of the contracting path.
+    the share of values dropped in training at the end of the contracting path.
+
+    Raises
+    ------
+    ValueError
+        ``depth`` or ``width`` is below 1.
     """
 
     def __init__(
@@ -41,6 +46,8 @@ class UNet(nn.Module):
         drop: float = 0.5,
     ) -> None:
         super().__init__()
+        if depth < 1 or width < 1:
+            raise ValueError(f"depth is {depth} and width {width}; expected 1 at least, as 4 and 64")
         widths = [width * 2**k for k in range(depth + 1)]
         inputs = [bands, *widths[:-1]]
         self.down = nn.ModuleList(double(a, b, norm=norm) for a, b in zip(inputs, widths, strict=True))
