@@ -1,0 +1,342 @@
+"""Decoded pixels on disk, at the recipe's resolution: what is read again and again is decoded and resampled once.
+
+One file for each scene: a header that says what it is of, a mark for each block, and the blocks, filled when they are
+first needed. A mark holds the block's checksum and is written after it, and whoever meets a block for the first time
+compares the two. So several processes may fill the same file, be killed, or find the disk as a power cut left it, and
+none takes a half-written block for a whole one.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import mmap
+import os
+import threading
+import warnings
+import zlib
+from collections import OrderedDict
+from collections.abc import Iterator, Sequence
+from contextlib import suppress
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from rssegment.grid import Box
+from rssegment.train.ground import LabelledScene, Sample
+from rssegment.write.atomic import storage_errors
+
+__all__ = ["BLOCK", "PixelCache"]
+
+BLOCK = 512
+"""Side of a block (px); smaller where the scene is."""
+
+_PAGE = 4096
+_MAGIC = b"rssegment pixels 1\n"
+_SUFFIX = ".pixels"
+_FILLED = 1 << 32  # in a mark, beside the checksum
+_OPEN_FILES = 128
+
+
+@dataclass(frozen=True)
+class _Layout:
+    """Where things are in the file of a scene: header, marks, then records of whole blocks, each from a page's start.
+
+    A record is values (C, h, w), labels (h, w) uint16, valid (h, w); pixels beyond the scene are 0.
+    """
+
+    title: bytes
+    shape: tuple[int, int]
+    block: tuple[int, int]
+    bands: int
+    dtype: np.dtype[Any]
+
+    @classmethod
+    def of(cls, scene: LabelledScene) -> _Layout:
+        """Scenes that differ in pixels or grid differ in ``title``."""
+        bands, dtype = len(scene.present), np.dtype(scene.dtype)
+        about = [scene.fingerprint, scene.shape, scene.resolution, scene.present, dtype.str, BLOCK]
+        block = min(BLOCK, _up(scene.shape[0], 16)), min(BLOCK, _up(scene.shape[1], 16))
+        return cls(_MAGIC + json.dumps(about).encode(), scene.shape, block, bands, dtype)
+
+    @property
+    def name(self) -> str:
+        return hashlib.sha256(self.title).hexdigest()[:32] + _SUFFIX
+
+    @property
+    def header(self) -> bytes:
+        return hashlib.sha256(self.title).digest() + self.title[: _PAGE - 32].ljust(_PAGE - 32, b"\n")
+
+    @property
+    def grid(self) -> tuple[int, int]:
+        """Number of blocks down and across."""
+        return -(-self.shape[0] // self.block[0]), -(-self.shape[1] // self.block[1])
+
+    @property
+    def blocks(self) -> int:
+        return self.grid[0] * self.grid[1]
+
+    @property
+    def area(self) -> int:
+        return self.block[0] * self.block[1]
+
+    @property
+    def values_bytes(self) -> int:
+        return self.bands * self.area * self.dtype.itemsize
+
+    @property
+    def record_bytes(self) -> int:
+        return _up(self.values_bytes + 3 * self.area, _PAGE)
+
+    @property
+    def start(self) -> int:
+        """Offset of the first record."""
+        return _PAGE + _up(8 * self.blocks, _PAGE)
+
+    @property
+    def file_bytes(self) -> int:
+        return self.start + self.blocks * self.record_bytes
+
+    def box(self, number: int) -> Box:
+        """Pixels of the block."""
+        row, col = divmod(number, self.grid[1])
+        return Box(row * self.block[0], col * self.block[1], *self.block).clip(Box.of(self.shape))
+
+    def touched(self, box: Box) -> Iterator[int]:
+        """Numbers of the blocks that share a pixel with ``box``."""
+        (height, width), across = self.block, self.grid[1]
+        for row in range(box.row // height, (box.stop_row - 1) // height + 1):
+            for col in range(box.col // width, (box.stop_col - 1) // width + 1):
+                yield row * across + col
+
+    def views(
+        self, buffer: Any, offset: int, records: int
+    ) -> tuple[NDArray[Any], NDArray[Any], NDArray[Any]]:
+        """Values (n, C, h, w), labels and valid (n, h, w) of ``records`` records that begin at ``offset``."""
+
+        def view(shape: tuple[int, ...], dtype: Any, at: int) -> NDArray[Any]:
+            inner = np.empty(shape, dtype).strides if records else ()
+            return np.ndarray((records, *shape), dtype, buffer, offset + at, (self.record_bytes, *inner))
+
+        at = self.values_bytes
+        return (
+            view((self.bands, *self.block), self.dtype, 0),
+            view(self.block, np.uint16, at),
+            view(self.block, np.bool_, at + 2 * self.area),
+        )
+
+
+class _File:
+    """The open file of a scene; ``checked`` blocks are known to be whole in this very file."""
+
+    def __init__(self, path: Path, layout: _Layout) -> None:
+        self.layout, self.lock = layout, threading.Lock()
+        self.descriptor = _opened(path, layout)
+        self.map = mmap.mmap(self.descriptor, layout.file_bytes, access=mmap.ACCESS_READ)
+        self.marks = np.frombuffer(self.map, np.uint64, layout.blocks, _PAGE)
+        self.values, self.labels, self.valid = layout.views(self.map, layout.start, layout.blocks)
+        self.checked = bytearray(layout.blocks)
+
+    def __del__(self) -> None:
+        # the map goes with the last array on it: another thread may still be reading
+        with suppress(OSError, AttributeError):
+            os.close(self.descriptor)
+
+    def ensure(self, number: int, scene: LabelledScene) -> None:
+        """Fills the block unless it is there, whole."""
+        if self.checked[number]:
+            return
+        at = self.layout.start + number * self.layout.record_bytes
+        mark = int(self.marks[number])
+        if not mark or mark != _mark(memoryview(self.map)[at : at + self.layout.record_bytes]):
+            record = self._record(number, scene)
+            self._write(at, record)
+            self._write(_PAGE + 8 * number, np.uint64(_mark(record)).tobytes())
+        self.checked[number] = 1
+
+    def _record(self, number: int, scene: LabelledScene) -> bytearray:
+        box, record = self.layout.box(number), bytearray(self.layout.record_bytes)
+        sample = scene.read(box)
+        values, labels, valid = self.layout.views(record, 0, 1)
+        values[0, :, : box.height, : box.width] = sample.values
+        labels[0, : box.height, : box.width] = sample.labels
+        valid[0, : box.height, : box.width] = sample.valid
+        return record
+
+    def _write(self, at: int, content: bytes | bytearray) -> None:
+        rest = memoryview(content)
+        while rest:
+            if hasattr(os, "pwrite"):
+                done = os.pwrite(self.descriptor, rest, at)
+            else:
+                with self.lock:
+                    os.lseek(self.descriptor, at, os.SEEK_SET)
+                    done = os.write(self.descriptor, rest)
+            rest, at = rest[done:], at + done
+
+    def read(self, box: Box) -> Sample:
+        """The pixels of ``box``, whose blocks are filled."""
+        layout = self.layout
+        values = np.empty((layout.bands, *box.shape), layout.dtype)
+        labels, valid = np.empty(box.shape, np.uint16), np.empty(box.shape, np.bool_)
+        for number in layout.touched(box):
+            block = layout.box(number)
+            part = block.clip(box)
+            (down, across), (rows, cols) = part.relative_to(box).slices, part.relative_to(block).slices
+            values[:, down, across] = self.values[number, :, rows, cols]
+            labels[down, across] = self.labels[number, rows, cols]
+            valid[down, across] = self.valid[number, rows, cols]
+        return Sample(values, valid, labels)
+
+
+class PixelCache:
+    """Pixels of ``scenes``, kept in ``folder`` as far as ``limit`` (bytes) allows; others are read from the scene.
+
+    Scenes get room in the order given. Files of earlier scenes go, those unused for longest first, where they and these
+    need more than the limit; other programs' files stay. Without a folder, or with a limit of 0, all is read directly.
+    A value to travel to other processes: each opens the files for itself, and threads may share it.
+
+    Raises
+    ------
+    OutputError, StorageError
+        The folder can't be made.
+    """
+
+    def __init__(self, folder: Path | None, scenes: Sequence[LabelledScene], limit: int) -> None:
+        self.folder, self.limit = folder, limit
+        self._kept: dict[str, _Layout] = {}
+        self._prepare()
+        if folder is not None and limit > 0:
+            with storage_errors(folder):
+                folder.mkdir(parents=True, exist_ok=True)
+            self._kept = _within(scenes, limit)
+            _evict(folder, {layout.name for layout in self._kept.values()}, limit - self.bytes)
+
+    def _prepare(self) -> None:
+        self._lock = threading.Lock()
+        self._files: OrderedDict[str, _File] = OrderedDict()
+        self._given_up: set[str] = set()
+
+    def __getstate__(self) -> dict[str, Any]:
+        return {"folder": self.folder, "limit": self.limit, "_kept": self._kept}
+
+    def __setstate__(self, state: dict[str, Any]) -> None:
+        self.__dict__.update(state)
+        self._prepare()
+
+    @property
+    def bytes(self) -> int:
+        """Size of the files once they are filled."""
+        return sum(layout.file_bytes for layout in self._kept.values())
+
+    def keeps(self, scene: LabelledScene) -> bool:
+        """Whether the scene's pixels are kept on disk."""
+        return scene.fingerprint in self._kept
+
+    def read(self, scene: LabelledScene, box: Box) -> Sample:
+        """The same as ``scene.read(box)``; what is not on disk yet is read in whole blocks and put there.
+
+        Raises
+        ------
+        ReadError
+            The scene's files can't be read there.
+        """
+        key = scene.fingerprint
+        layout = self._kept.get(key)
+        if layout is None or key in self._given_up or layout.shape != scene.shape:
+            return scene.read(box)
+        try:
+            file = self._file(key, layout)
+            for number in layout.touched(box):
+                file.ensure(number, scene)
+        except OSError as error:  # of the cache: a scene's own failures are ReadErrors
+            self._give_up(key, scene, error)
+            return scene.read(box)
+        return file.read(box)
+
+    def _file(self, key: str, layout: _Layout) -> _File:
+        with self._lock:
+            file = self._files.pop(key, None)
+            if file is None:
+                assert self.folder is not None
+                file = _File(self.folder / layout.name, layout)
+            self._files[key] = file
+            while len(self._files) > _OPEN_FILES:
+                self._files.popitem(last=False)
+        return file
+
+    def _give_up(self, key: str, scene: LabelledScene, error: OSError) -> None:
+        if not self._given_up:
+            text = (
+                f"decoded pixels of {scene.name} can't be kept in {self.folder} ({error.strerror or error})"
+            )
+            warnings.warn(f"{text}; they are decoded again each time, which is slower", stacklevel=3)
+        self._given_up.add(key)
+
+
+def _up(number: int, step: int) -> int:
+    return -(-number // step) * step
+
+
+def _mark(record: bytearray | memoryview) -> int:
+    return _FILLED | zlib.crc32(record)
+
+
+def _within(scenes: Sequence[LabelledScene], limit: int) -> dict[str, _Layout]:
+    """Layouts by fingerprint of the scenes that get room."""
+    kept: dict[str, _Layout] = {}
+    for scene in scenes:
+        layout = _Layout.of(scene)
+        if scene.fingerprint not in kept and layout.file_bytes <= limit:
+            kept[scene.fingerprint] = layout
+            limit -= layout.file_bytes
+    return kept
+
+
+def _evict(folder: Path, needed: set[str], room: int) -> None:
+    """Removes files of earlier scenes until those that stay fit in ``room`` bytes."""
+    with suppress(OSError):  # gone meanwhile, or somebody else's: no reason not to train
+        others = [path for path in folder.glob(f"*{_SUFFIX}") if path.name not in needed and _is_ours(path)]
+        for path in sorted(others, key=lambda each: each.stat().st_mtime, reverse=True):
+            room -= path.stat().st_size
+            if room < 0:
+                path.unlink(missing_ok=True)
+
+
+def _is_ours(path: Path) -> bool:
+    with path.open("rb") as file:
+        return file.read(32 + len(_MAGIC))[32:] == _MAGIC
+
+
+def _opened(path: Path, layout: _Layout) -> int:
+    """A descriptor of the scene's file, which is made, whole but empty, unless it is there and fits."""
+    flags = os.O_RDWR | getattr(os, "O_BINARY", 0) | getattr(os, "O_CLOEXEC", 0)
+    for _ in range(3):
+        with suppress(FileNotFoundError):
+            descriptor = os.open(path, flags)
+            if os.fstat(descriptor).st_size == layout.file_bytes and _header(descriptor) == layout.header:
+                os.utime(path)  # used lately
+                return descriptor
+            os.close(descriptor)
+        _make(path, layout)
+    raise OSError(f"{path} changes all the time")
+
+
+def _header(descriptor: int) -> bytes:
+    os.lseek(descriptor, 0, os.SEEK_SET)
+    return os.read(descriptor, _PAGE)
+
+
+def _make(path: Path, layout: _Layout) -> None:
+    """Puts an empty file at ``path``; never changes one that others may have open."""
+    temporary = path.with_name(f".{path.name}.{os.getpid()}.{os.urandom(4).hex()}")
+    try:
+        with temporary.open("xb") as file:
+            file.write(layout.header)
+            file.truncate(layout.file_bytes)
+        os.replace(temporary, path)
+    finally:
+        temporary.unlink(missing_ok=True)
