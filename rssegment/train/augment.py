@@ -27,7 +27,7 @@ Reals = NDArray[np.float64]
 
 _TAPS = 7  # px, of the blur
 _BLUR = (0.4, 1.3)  # px, its standard deviation
-_HAZE = (0.1, 0.55)  # how much of the ground it hides
+_HAZE = (0.1, 0.6)  # how much of the ground it hides
 _GRAIN = (0.03, 0.2)  # of the bands' standard deviations
 _RECTANGLE = (0.1, 0.5)  # share of the window that CutMix replaces
 _CURVE = 0.08  # most of a tone curve's bend; up to 1/8 it stays monotonic
@@ -99,7 +99,7 @@ class Augment(nn.Module):
     def _hazed(self, values: Tensor, rng: np.random.Generator) -> Tensor:
         """Blended with a bright level, more or less so over the window, and by band."""
         count, bands, height, width = values.shape
-        thickness = rng.uniform(*_HAZE, (count, 1, 1, 1)) * rng.random((count, 1, 4, 4))
+        thickness = rng.uniform(*_HAZE, (count, 1, 1, 1)) * rng.uniform(0.25, 1, (count, 1, 4, 4))
         field = F.interpolate(_to(values, thickness), (height, width), mode="bicubic", align_corners=True)
         level = rng.uniform(1.0, 2.5, (count, 1)) + rng.normal(0, 0.15, (count, bands))
         share = field.clamp_(0, 1) * _to(values, rng.uniform(0.6, 1.0, (count, bands)))
