@@ -32,6 +32,7 @@ from rssegment.model.inference import LeafModel, Model
 from rssegment.model.outputs import outputs_of
 from rssegment.model.spec import ModelSpec
 from rssegment.model.stac_mlm import spec_from_item
+from rssegment.model.weight_files import stored_dtype
 from rssegment.model.weights import load_network, refuse_pickle
 from rssegment.taxonomy import Taxonomy
 
@@ -133,21 +134,25 @@ class Bundle:
             As ``check_scene``; or a specialist can't do without a band that the scene lacks and the main model can.
         """
         fit = check_scene(self.spec, scene)
-        self._feed({name for name in self.spec.band_names if name not in fit.filled})
+        if found := self._unfed([name for name in self.spec.band_names if name not in fit.filled]):
+            who, needs = found
+            raise MismatchError(
+                f"the scene lacks {needs}; model {self.spec.name} itself can do without, but {who} can't; use a scene "
+                f"with {needs}, or a cascade without that specialist"
+            )
         return fit
 
-    def _feed(self, given: Collection[str]) -> None:
-        """Refuses scenes of which this model gets the bands ``given`` only, if a specialist needs more."""
+    def _unfed(self, given: Collection[str]) -> tuple[str, str] | None:
+        """A specialist that needs more than the bands ``given`` to the main model, if there is one, and what it needs."""
+        known = {name.casefold() for name in given}
         for specialist in self.specialists:
-            inner, known = specialist.bundle, {name.casefold() for name in given}
-            needs = ", ".join(name for name in inner.spec.required if name.casefold() not in known)
-            if needs:
+            inner = specialist.bundle
+            if needs := [name for name in inner.spec.required if name.casefold() not in known]:
                 node = "/".join(self.taxonomy.node(specialist.node).path)
-                raise MismatchError(
-                    f"model {self.spec.name} can do without {needs}, but {inner.spec.name}, its specialist for {node}, "
-                    f"can't, and gets none of this scene; use one with {needs}, or a cascade without that specialist"
-                )
-            inner._feed([name for name in inner.spec.band_names if name.casefold() in known])
+                return f"{inner.spec.name}, the specialist for {node},", ", ".join(needs)
+            if found := inner._unfed([name for name in inner.spec.band_names if name.casefold() in known]):
+                return found
+        return None
 
     def load(self, device: str | torch.device = "cpu", *, calibrated: bool = True) -> LeafModel:
         """The model, ready on ``device``: a :class:`Model`, or a :class:`Cascade` if there are specialists.
@@ -188,6 +193,7 @@ class Bundle:
             "artifact": spec.artifact,
             "parameters": self.parameters,
             "weights_bytes": self.files["weights"].size,
+            "weights_dtype": stored_dtype(self.weights) if spec.artifact == "safetensors" else None,
             "bands": [band.model_dump() for band in spec.bands],
             "dtype": spec.dtype,
             "scaled": spec.scaled,
@@ -238,11 +244,23 @@ def _open_specialists(
         bundle = Bundle.open(folder)
         try:
             check_specialist(spec, taxonomy, entry.node, bundle.spec, bundle.taxonomy)
+            _check_fed(spec, bundle)
         except BundleError as error:
             raise BundleError(f"{path / MANIFEST}: {error}") from error
         found.append(Specialist(entry.node, entry.threshold, entry.href, bundle))
     rows = {node.code: row for row, node in enumerate(taxonomy.nodes)}
     return tuple(sorted(found, key=lambda specialist: rows[specialist.node]))
+
+
+def _check_fed(main: ModelSpec, bundle: Bundle) -> None:
+    """Refuses a specialist whose own specialists need a band that the ``main`` model never reads."""
+    read = {name.casefold() for name in main.band_names}
+    if found := bundle._unfed([name for name in bundle.spec.band_names if name.casefold() in read]):
+        who, needs = found
+        raise BundleError(
+            f"{who} of {bundle.spec.name} needs {needs}, and the main model {main.name} reads only "
+            f"{', '.join(main.band_names)}; leave that specialist out, or use a main model with more bands"
+        )
 
 
 def _check_manifest(folder: Path, entry: SpecialistEntry) -> None:

@@ -37,7 +37,7 @@ from rssegment.model.folder import (
 from rssegment.model.outputs import outputs_of
 from rssegment.model.spec import ModelSpec
 from rssegment.model.stac_mlm import spec_to_item
-from rssegment.model.weights import read_tensors
+from rssegment.model.weight_files import count_parameters, write_weights
 from rssegment.taxonomy import Taxonomy
 
 __all__ = ["save_bundle", "save_calibration", "save_cascade"]
@@ -53,12 +53,14 @@ def save_bundle(
     spec: ModelSpec,
     taxonomy: Taxonomy,
     *,
+    half: bool = False,
     overwrite: bool = False,
 ) -> Bundle:
     """Writes a bundle, proves that it loads and runs on one patch, and only then puts it at ``path``.
 
     ``weights`` are a module for safetensors, a ``ScriptModule`` for torchscript, an ``ExportedProgram`` for pt2,
-    or for any kind the path of a file that holds them.
+    or for any kind the path of a file that holds them. ``half`` stores safetensors in half precision, in half the
+    space; they are computed with in single precision as before (see ``weight_files.halved``).
 
     Raises
     ------
@@ -69,9 +71,9 @@ def save_bundle(
     """
     target = _free(path, overwrite)
     with written_aside(target, overwrite=overwrite) as folder:
-        _write_weights(folder / spec.weights_name, weights, spec)
+        write_weights(folder / spec.weights_name, weights, spec, half=half)
         taxonomy.save(folder / TAXONOMY)
-        _describe(folder, spec, taxonomy, _count(weights))
+        _describe(folder, spec, taxonomy, count_parameters(weights))
         _rehearse(folder, target)
     return Bundle.open(target)
 
@@ -300,42 +302,3 @@ def _copy_bundle(bundle: Bundle, target: Path, without: Sequence[str] = ()) -> N
         shutil.copyfile(bundle.path / name, target / name)
     for specialist in bundle.specialists:
         _copy_bundle(specialist.bundle, target / specialist.href)
-
-
-def _write_weights(path: Path, weights: object, spec: ModelSpec) -> None:
-    if isinstance(weights, str | Path):
-        shutil.copyfile(weights, path)
-    elif spec.artifact == "torchscript" and isinstance(weights, torch.jit.ScriptModule):
-        torch.jit.save(weights, str(path))
-    elif spec.artifact == "pt2" and isinstance(weights, torch.export.ExportedProgram):
-        torch.export.save(weights, path)
-    elif (
-        spec.artifact == "safetensors"
-        and isinstance(weights, nn.Module)
-        and not isinstance(weights, torch.jit.ScriptModule)
-    ):
-        from safetensors.torch import save_file
-
-        save_file({k: v.detach().cpu().contiguous().clone() for k, v in weights.state_dict().items()}, path)
-    else:
-        wanted = {
-            "torchscript": "a torch.jit.ScriptModule",
-            "pt2": "an ExportedProgram",
-            "safetensors": "a module",
-        }
-        raise BundleError(
-            f"a {type(weights).__name__} can't be saved as {spec.artifact}; "
-            f"give {wanted.get(spec.artifact, 'its file')}"
-            + ("" if spec.artifact == "onnx" else " or its file")
-        )
-
-
-def _count(weights: object) -> int | None:
-    """Number of parameters, where ``weights`` is something that has them."""
-    if isinstance(weights, torch.export.ExportedProgram | nn.Module):
-        return sum(p.numel() for p in weights.parameters())
-    if Path(str(weights)).suffix == ".safetensors":
-        return sum(
-            t.numel() for name, t in read_tensors(Path(str(weights))).items() if "running_" not in name
-        )
-    return None

@@ -40,7 +40,7 @@ def _load_safetensors(path: Path, spec: ModelSpec, device: torch.device) -> Netw
     faults = _differences(module.state_dict(), tensors)
     if faults:
         raise BundleError(f"{path.name} doesn't fit the architecture {spec.architecture}: {faults}")
-    module.load_state_dict(tensors)
+    module.load_state_dict(tensors)  # in single precision, whatever they are stored in
     return module.eval().requires_grad_(False).to(device, memory_format=torch.channels_last)  # type: ignore[call-overload, no-any-return]
 
 
