@@ -20,9 +20,11 @@ SHORT = 0.5  # s; a rate over less says nothing
 
 
 class Reporter(Protocol):
-    """Is told of progress: the stage, steps done and in all, and pixels done."""
+    """Is told of progress: the stage, steps done and in all, and pixels done; and of findings on the way, by lines."""
 
     def progress(self, stage: str, done: int, total: int, pixels: int) -> None: ...
+
+    def say(self, line: str) -> None: ...
 
 
 @contextmanager
@@ -40,6 +42,9 @@ def reporter(quiet: bool) -> Iterator[Reporter]:
 
 class _Silent:
     def progress(self, stage: str, done: int, total: int, pixels: int) -> None:
+        """Says nothing."""
+
+    def say(self, line: str) -> None:
         """Says nothing."""
 
 
@@ -64,6 +69,9 @@ class _Lines:
         left = f", {spent / done * (total - done):.0f} s left" if 0 < done < total else ""
         print(f"{stage}: {done} of {total}{rate}{left}", file=sys.stderr, flush=True)
 
+    def say(self, line: str) -> None:
+        print(line, file=sys.stderr, flush=True)
+
 
 class _Bars:
     def __init__(self, bars: Progress) -> None:
@@ -78,6 +86,9 @@ class _Bars:
         spent = time.monotonic() - self._started[stage]
         rate = f"{pixels / 1e6 / spent:.2f} Mpx/s" if pixels and spent > SHORT else ""
         self._bars.update(self._tasks[stage], completed=done, total=total, rate=rate)
+
+    def say(self, line: str) -> None:
+        self._bars.console.print(line, highlight=False, markup=False)
 
 
 def _bars(console: Console) -> Progress:

@@ -16,6 +16,7 @@ from rssegment.cli import (  # noqa: F401  (their verbs join the application)
     evaluate,
     inspect,
     segment,
+    train,
     vectorize,
 )
 from rssegment.cli.app import app

@@ -98,7 +98,10 @@ class Hierarchical(nn.Module):
         self.paths = PathSums.of(taxonomy) if head == "hierarchical" else None
 
     def forward(self, values: Tensor) -> Tensor:
-        output = main_output(self.network(values), "the network")
+        return self.leaf_logits(main_output(self.network(values), "the network"))
+
+    def leaf_logits(self, output: Tensor) -> Tensor:
+        """Leaf logits (B, L, H, W), float32 at least, of what the network gave (B, K, H, W)."""
         if output.ndim < 2 or output.shape[1] != self.channels:
             raise ModelError(
                 f"the network gave an output of shape {tuple(output.shape)}; "
