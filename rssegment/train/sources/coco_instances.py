@@ -31,7 +31,7 @@ __all__ = ["InstanceLabels", "open_coco_instances"]
 
 @dataclass(frozen=True)
 class Instance:
-    """An object: its ``code``, and bytes of ``polygons`` (float64 pairs of column and row) or ``runs`` (int64 lengths)."""
+    """An object: its ``code``, and as bytes ``polygons`` (float64 pairs of column and row) or ``runs`` (int64)."""
 
     code: int
     polygons: tuple[bytes, ...] = ()

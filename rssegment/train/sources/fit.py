@@ -17,6 +17,7 @@ from rssegment.reference.footprint import crs_of, other_crs
 from rssegment.reference.label_files import LabelFile
 from rssegment.reference.rasters import RasterReference
 from rssegment.taxonomy import ClassMapping
+from rssegment.train.sources.codes import CodeFile
 from rssegment.train.sources.imagery import Image
 from rssegment.train.sources.labels import Labels
 from rssegment.train.sources.majority import Majority, upright
@@ -99,10 +100,10 @@ def _laid_over(file: LabelFile, image: Image) -> LabelFile:
     """The labels with the image's place, pixel by pixel, where one of the two tells none."""
     rows, cols = image.scene.native.shape
     own = f"the labels {file.path} have {file.shape[0]} x {file.shape[1]} px (rows x cols)"
-    bare = "the image isn't georeferenced" if not image.placed else "they have no CRS"
+    why = "the image isn't georeferenced" if not image.placed else "they have no CRS"
     if file.shape != (rows, cols):
         raise MismatchError(
-            f"{own} and the image {image.path} has {rows} x {cols}; since {bare}, expected labels of the same size, "
+            f"{own} and the image {image.path} has {rows} x {cols}; since {why}, expected labels of the same size, "
             "pixel by pixel"
         )
     transform = file.geobox.affine
@@ -111,7 +112,9 @@ def _laid_over(file: LabelFile, image: Image) -> LabelFile:
             f"the labels {file.path} have a place but no CRS, and it isn't the place of the image {image.path}; give "
             "them their CRS, as by gdal_translate -a_srs EPSG:XXXX"
         )
-    return replace(file, raster=replace(file.raster, geobox=image.scene.native))
+    bare = file.geobox.crs is None
+    laid = replace(file, raster=replace(file.raster, geobox=image.scene.native))
+    return replace(laid, bare=bare) if isinstance(laid, CodeFile) else laid
 
 
 def _votes(labels: GeoBox, target: GeoBox) -> int:

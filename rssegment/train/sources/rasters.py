@@ -2,50 +2,22 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import replace
 from pathlib import Path
-from typing import Any
-
-import numpy as np
-from numpy.typing import NDArray
 
 from rssegment.errors import InputError, SceneError
-from rssegment.grid import Box
 from rssegment.reference.label_files import LabelFile
 from rssegment.reference.vector_files import is_vector
 from rssegment.scene.label_header import data_bands, opened
 from rssegment.taxonomy import ClassMapping, Taxonomy
-from rssegment.taxonomy.mapping import unknown_values
-from rssegment.train.sources.classes import colors_of, known_codes
+from rssegment.train.sources.classes import colors_of
+from rssegment.train.sources.codes import CodeFile
 from rssegment.train.sources.colors import ColorFile
 from rssegment.train.sources.fit import on_image
 from rssegment.train.sources.patterns import images_of, labels_of
 from rssegment.train.sources.scenes import SourceScene, Task
 
-__all__ = ["CodeFile", "label_file", "open_rasters"]
-
-
-@dataclass(frozen=True)
-class CodeFile(LabelFile):
-    """A raster of codes; without a mapping they are codes of ``taxonomy``, and others are refused."""
-
-    taxonomy: Taxonomy | None = None
-
-    def codes(self, box: Box, mapping: ClassMapping | None = None) -> NDArray[np.uint16]:
-        codes = super().codes(box, mapping)
-        if mapping is None and self.taxonomy is not None:
-            known = known_codes(self.taxonomy)[codes]
-            if not known.all():
-                self._refuse(codes[~known])
-        return codes
-
-    def _refuse(self, values: NDArray[Any]) -> None:
-        assert self.taxonomy is not None, "only codes of a taxonomy are refused"
-        raise InputError(
-            f"the {self.what} {self.path} have values that are no codes of taxonomy {self.taxonomy.name!r}: "
-            f"{unknown_values(*np.unique(values, return_counts=True), 'px')}; give the source a 'mapping' from its "
-            "values to classes, null to leave one out"
-        )
+__all__ = ["open_rasters"]
 
 
 def open_rasters(task: Task) -> list[SourceScene]:
@@ -62,12 +34,12 @@ def open_rasters(task: Task) -> list[SourceScene]:
     scenes = []
     for path, labels in zip(images, files, strict=True):
         image = task.image(path)
-        file, mapping = label_file(labels, task.name, task.mapping, task.taxonomy)
+        file, mapping = _label_file(labels, task.name, task.mapping, task.taxonomy)
         scenes.append(task.scene(image, on_image(file, mapping, image)))
     return scenes
 
 
-def label_file(
+def _label_file(
     path: str, source: str, mapping: ClassMapping | None, taxonomy: Taxonomy
 ) -> tuple[LabelFile, ClassMapping | None]:
     """A label raster of either kind, and the mapping it is read by."""
@@ -87,5 +59,4 @@ def label_file(
     numbered = mapping is not None and any(isinstance(value, int) for value, _ in mapping.classes)
     if colors and (bands >= 3 or (bands == 1 and not numbered)):
         return ColorFile.of(path, colors, mapping.others if mapping else None), None
-    raster = LabelFile.open(path, "labels").raster
-    return CodeFile(raster, "labels", taxonomy), mapping
+    return replace(CodeFile.open(path, "labels"), taxonomy=taxonomy), mapping

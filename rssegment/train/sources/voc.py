@@ -1,8 +1,8 @@
 """Sources of kind ``voc``: a folder as of PASCAL VOC.
 
 ``JPEGImages/*.jpg``, ``SegmentationClass/*.png`` (indices with a colour table, or the same as colours; 255 is void),
-and lists of names in ``ImageSets/Segmentation/<subset>.txt``; without ``subset``, every image that has a mask. Indices are
-named by ``class_names.txt``, one name a line, or as in VOC 2012.
+and lists of names in ``ImageSets/Segmentation/<subset>.txt``; without ``subset``, every image that has a mask. Indices
+are named by ``class_names.txt``, one name a line, or as in VOC 2012.
 """
 
 from __future__ import annotations
@@ -14,6 +14,7 @@ from rssegment.reference.label_files import LabelFile
 from rssegment.scene.label_header import data_bands, opened
 from rssegment.taxonomy import ClassMapping
 from rssegment.train.sources.classes import by_name
+from rssegment.train.sources.codes import CodeFile
 from rssegment.train.sources.colors import ColorFile
 from rssegment.train.sources.fit import on_image
 from rssegment.train.sources.patterns import listed_missing
@@ -90,7 +91,7 @@ def _mask(path: str, mapping: ClassMapping) -> LabelFile:
     except SceneError as error:
         raise SceneError(f"can't open the labels: {error}") from error
     if not colored:
-        return LabelFile.open(path, "labels")
+        return CodeFile.open(path, "labels")
     colors = {index_color(index): code for index, code in mapping.classes if isinstance(index, int)}
     return ColorFile.of(path, colors, None)
 
