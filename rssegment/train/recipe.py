@@ -44,9 +44,10 @@ class SourceOptions(Part):
     the source's values, names or colours ("#3C1098") to nodes of the recipe's taxonomy: a mapping file, a packaged
     mapping's name, or the pairs themselves. ``bands`` are what the images' bands are, in their order (None: as the
     recipe's); ``resolution`` (m) is the size of a pixel where images have no georeference, and ``resample`` false
-    leaves such images at their own pixels. ``region`` names the ground for scores by region ("{stem}" and the like as
-    above). ``weight`` is the share of all windows (None: by area, of what the others leave). ``role``: whether its
-    area is split into blocks, or all for one purpose.
+    leaves such images at their own pixels. ``column``, ``label`` and ``outside`` tell the class of polygons and of what
+    none covers; beyond the polygons of the file ``within`` there are no labels. ``region`` names the ground for scores
+    by region ("{stem}" and the like as above). ``weight`` is the share of all windows (None: by area, of what the
+    others leave). ``role``: whether its area is split into blocks, or all for one purpose.
     """
 
     name: Annotated[str, Field(min_length=1)]
@@ -59,6 +60,7 @@ class SourceOptions(Part):
     column: str | None = None
     label: int | str | None = None
     outside: int | str | None = None
+    within: str | None = None
     bands: tuple[str, ...] | None = None
     resolution: Positive | None = None
     resample: bool = True
@@ -113,7 +115,8 @@ class ModelOptions(Part):
     """The network: an architecture of :func:`rssegment.model.architecture_names`, new or begun from other weights.
 
     ``encoder_weights``: a local file of pretrained weights; ``start``: a bundle to fine-tune, whose architecture is
-    taken. Paths are relative to the recipe's folder, or to the data folder.
+    taken. Paths are relative to the recipe's folder, or to the data folder; "package:name/path" is a file of an
+    installed Python package.
     """
 
     architecture: str = "smp:Unet"
