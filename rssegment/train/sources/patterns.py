@@ -71,7 +71,8 @@ def name_of(image: str, root: Path) -> str:
 
 
 def fill(pattern: str, image: str, root: Path, what: str, *, escape: bool = False) -> str:
-    """``pattern`` with the parts of an image's path in it: {stem}, {folder} and {parent}.
+    """``pattern`` with the parts of an image's path in it: {stem}, {folder} and {parent}; {stem:5}, its first five
+    characters.
 
     Raises
     ------
@@ -80,13 +81,18 @@ def fill(pattern: str, image: str, root: Path, what: str, *, escape: bool = Fals
     """
     folder = Path(name_of(image, root)).parent
     parts = {"stem": Path(image).stem, "folder": folder.as_posix(), "parent": folder.parent.as_posix()}
-    if strange := [part for part in re.findall(r"\{([^{}]*)\}", pattern) if part not in _PARTS]:
-        raise InputError(
-            f"{what} is {pattern!r}, and there is no {{{strange[0]}}}; expected {{stem}}, {{folder}} or {{parent}}"
-        )
-    for part, value in parts.items():
-        pattern = pattern.replace(f"{{{part}}}", glob.escape(value) if escape else value)
-    return pattern
+
+    def part(found: re.Match[str]) -> str:
+        name, _, length = found[1].partition(":")
+        if name not in _PARTS or not (length or "0").isdecimal():
+            raise InputError(
+                f"{what} is {pattern!r}, and there is no {found[0]}; expected {{stem}}, {{folder}} or {{parent}}, "
+                "or the first characters of one, as {stem:5}"
+            )
+        value = parts[name][: int(length)] if length else parts[name]
+        return glob.escape(value) if escape else value
+
+    return re.sub(r"\{([^{}]*)\}", part, pattern)
 
 
 def labels_of(images: Sequence[str], pattern: str | None, root: Path, source: str) -> list[str]:
