@@ -143,7 +143,7 @@ class Bundle:
         return fit
 
     def _unfed(self, given: Collection[str]) -> tuple[str, str] | None:
-        """A specialist that needs more than the bands ``given`` to the main model, if there is one, and what it needs."""
+        """A specialist that needs more than the bands ``given`` to the main model, and what; None if there is none."""
         known = {name.casefold() for name in given}
         for specialist in self.specialists:
             inner = specialist.bundle

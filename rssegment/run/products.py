@@ -84,6 +84,7 @@ class Result:
                 for each in self.counts["classes"]
                 if each["area_m2"] is not None
             ),
+            *(f"  note: {note}" for note in self.plan["notes"]),
             *(f"  {path}" for path in (*self.rasters.values(), *self.regions.values())),
         ]
         return "\n".join(lines)

@@ -37,7 +37,15 @@ def specs(draw: st.DrawFn) -> ModelSpec:
     bands = draw(st.lists(names, min_size=1, max_size=5, unique_by=str.casefold))
     patch = draw(st.integers(1, 2048))
     return make_spec(
-        bands=tuple(BandSpec(name=b, mean=draw(numbers), std=draw(st.floats(1e-6, 1e6))) for b in bands),
+        bands=tuple(
+            BandSpec(
+                name=b,
+                mean=draw(numbers),
+                std=draw(st.floats(1e-6, 1e6)),
+                optional=k > 0 and draw(st.booleans()),
+            )
+            for k, b in enumerate(bands)
+        ),
         channels=tuple(draw(st.permutations([10, 20, 30, None, None]))),
         ground_resolution=draw(st.floats(1e-3, 1e5)),
         dtype=draw(st.sampled_from(["uint8", "uint16", "int16", "float32"])),
@@ -136,6 +144,23 @@ def test_faults_name_the_json_path(
 def test_one_scaling_serves_all_bands(item: dict[str, Any]) -> None:
     item["properties"]["mlm:input"][0]["value_scaling"] = [{"type": "min-max", "minimum": 10, "maximum": 110}]
     assert {(b.mean, b.std) for b in spec_from_item(item).bands} == {(10, 100)}
+
+
+def test_an_optional_band_is_marked_where_bands_may_have_more_properties(item: dict[str, Any]) -> None:
+    bands = item["assets"]["weights"]["bands"]
+    assert not any("rssegment:optional" in band for band in bands)
+    bands[2]["rssegment:optional"] = True
+    assert [band.optional for band in spec_from_item(item).bands] == [False, False, True]
+    bands.reverse()
+    assert [band.optional for band in spec_from_item(item).bands] == [False, False, True]  # by name
+    bands[0]["rssegment:optional"] = "yes"
+    with pytest.raises(BundleError, match=r"bands\[0\]\['rssegment:optional'\] is 'yes'"):
+        spec_from_item(item)
+    bands[0] |= {"rssegment:optional": True, "name": "near"}
+    with pytest.raises(
+        BundleError, match=r"bands\[0\]\.name is 'near'; the model's bands are red, green, nir"
+    ):
+        spec_from_item(item)
 
 
 @pytest.mark.parametrize(
