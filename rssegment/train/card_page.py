@@ -17,6 +17,7 @@ from rssegment.train.markdown import (
     nested,
     option,
     score_text,
+    sentence,
     shared,
     some,
     table,
@@ -68,12 +69,13 @@ def _limits(card: ModelCard) -> Iterator[str]:
     """What is known not to be known, before any score."""
     yield "## What it does not know"
     yield line(card.recipe.limits)
-    known = [*_gaps(card), *_weaknesses(card), *(f"{line(remark)}." for remark in card.remarks)]
+    known = [*_gaps(card), *_weaknesses(card), *map(sentence, card.remarks)]
     yield "\n".join(f"- {text}" for text in known)
 
 
 def _gaps(card: ModelCard) -> Iterator[str]:
-    regions = sorted({region for source in card.sources for region in source.regions if region})
+    seen = [source for source in card.sources if any(source.train.values())]
+    regions = sorted({region for source in seen for region in source.regions if region})
     if regions:
         yield f"It has seen {_count(len(regions), 'region')}: {some(regions)}. Elsewhere, check it on labels first."
     totals = _totals(card)
@@ -285,7 +287,7 @@ def _training(card: ModelCard) -> Iterator[str]:
         ("Versions", ", ".join(f"{name} {each}" for name, each in outcome.versions.items())),
     )
     yield "## Training"
-    yield table(("", ""), rows)
+    yield table(("Setting", "Value"), rows)
     credits_ = list(dict.fromkeys(source.credit for source in recipe.sources if source.credit))
     if credits_:
         yield "## Credit"

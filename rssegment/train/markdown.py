@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 import re
+import unicodedata
 from collections.abc import Iterable, Sequence
 
 from rssegment.taxonomy import Node
@@ -15,6 +16,7 @@ __all__ = [
     "nested",
     "option",
     "score_text",
+    "sentence",
     "shared",
     "slug",
     "some",
@@ -39,6 +41,12 @@ def _cell(value: object) -> str:
 def line(text: str) -> str:
     """One line, without what Markdown would take for HTML; links between < and > stay."""
     return re.sub(r"<(?!https?://)", "&lt;", " ".join(text.split()))
+
+
+def sentence(text: str) -> str:
+    """With a capital letter and a full stop."""
+    whole = line(text)
+    return f"{whole[:1].upper()}{whole[1:].rstrip('.')}."
 
 
 def nested(node: Node) -> str:
@@ -84,5 +92,6 @@ def some(names: Sequence[str], most: int = 20) -> str:
 
 
 def slug(text: str) -> str:
-    """A name of small letters, digits, dots and dashes."""
-    return re.sub(r"[^0-9a-z.-]+", "-", text.lower()).strip("-.")
+    """A name of small letters without accents, digits, dots and dashes."""
+    plain = unicodedata.normalize("NFKD", text.lower()).encode("ascii", "ignore").decode()
+    return re.sub(r"[^0-9a-z.-]+", "-", plain).strip("-.")

@@ -58,7 +58,10 @@ def sample_picture(
         row = [Panel("image", image), Panel("labels", _painted(labels[i], table, valid[i]))]
         if found is not None:
             wrong = _wrong(labels[i], found.codes[i], taxonomy)
-            row += [Panel("prediction", _painted(found.codes[i], table)), _errors(image, labels[i], wrong)]
+            row += [
+                Panel("prediction", _painted(found.codes[i], table, valid[i])),
+                _errors(image, labels[i], wrong),
+            ]
         if found is not None and found.confidence is not None:
             row.append(_confidence(found.confidence[i]))
         if rows and len(rows[-1]) + len(row) <= _ACROSS:
@@ -133,10 +136,9 @@ def _images(batch: Batch, count: int) -> list[Picture]:
     return list(pictures)
 
 
-def _painted(codes: Codes, table: Picture, valid: NDArray[np.bool_] | None = None) -> Picture:
+def _painted(codes: Codes, table: Picture, valid: NDArray[np.bool_]) -> Picture:
     picture: Picture = table[codes]
-    if valid is not None:
-        picture[~valid] = _INVALID
+    picture[~valid] = _INVALID
     return picture
 
 

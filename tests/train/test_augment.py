@@ -108,7 +108,7 @@ def test_all_eight_ways_come_up_equally_often() -> None:
     assert counts.min() > 25
 
 
-@settings(max_examples=30, deadline=None)
+@settings(max_examples=20, deadline=None)
 @given(st.integers(0, 2**31 - 1), st.floats(1.0, 4.0), st.floats(0, 1), st.booleans(), st.integers(1, 5))
 def test_labels_stay_with_their_pixels(
     seed: int, scale: float, rotate: float, flips: bool, bands: int
@@ -170,7 +170,7 @@ def test_a_warp_by_right_angles_is_the_exact_copy(quarters: int, mirror: bool) -
     assert torch.equal(warped.labels, exact.labels)
 
 
-@settings(max_examples=30, deadline=None)
+@settings(max_examples=15, deadline=None)
 @given(st.integers(0, 2**31 - 1), st.integers(1, 6), st.sampled_from([1, 3, 4, 13]))
 def test_what_is_missing_stays_missing(seed: int, count: int, bands: int) -> None:
     batch = blobs(count, bands, 48, seed)
@@ -184,7 +184,7 @@ def test_what_is_missing_stays_missing(seed: int, count: int, bands: int) -> Non
     assert not (found.present & ~batch.present).any()
 
 
-@settings(max_examples=20, deadline=None)
+@settings(max_examples=10, deadline=None)
 @given(st.integers(0, 2**31 - 1), st.integers(0, 10**9))
 def test_seed_and_step_decide_everything(seed: int, step: int) -> None:
     batch = blobs(4, 3, 48)

@@ -177,7 +177,13 @@ def test_it_says_what_it_does_not_know() -> None:
     ]
     assert TREE.node("building").label not in re.findall("Never scored, .*: (.*)\\.", limits)[0]
     assert TREE.node("water").label in re.findall("Never scored, .*: (.*)\\.", limits)[0]
-    assert "- a thing was noticed." in limits
+    assert "- A thing was noticed." in limits
+
+
+def test_regions_that_were_only_validated_were_not_seen() -> None:
+    only = SourceFacts("dubai", 1, ("Elsewhere",), {}, {CODES["water"]: 5.0})
+    page = a_card(sources=(a_card().sources[0], only)).markdown()
+    assert "It has seen 2 regions: Z1, Z2." in page
 
 
 def test_confusions_are_told_largest_first() -> None:
@@ -207,7 +213,7 @@ def test_the_front_matter_is_what_hubs_want() -> None:
     values = front(a_card())
     assert values["license"] == "cc-by-4.0"
     assert values["library_name"] == "rssegment"
-    assert values["datasets"] == ["flair-h-rault", "dubai"]
+    assert values["datasets"] == ["flair-herault", "dubai"]
     assert "landcover" in values["tags"]
     [result] = values["model-index"][0]["results"]
     assert [metric["value"] for metric in result["metrics"]] == [
