@@ -17,6 +17,8 @@ from torch.nn import functional as F
 
 from rssegment.model.architectures.encoders import Encoder
 from rssegment.model.architectures.padding import pad_to_multiple
+from rssegment.model.architectures.sizes import check_sizes
+from rssegment.model.architectures.upsampling import resized
 
 __all__ = ["BiSeNet"]
 
@@ -39,6 +41,7 @@ class BiSeNet(nn.Module):
 
     def __init__(self, bands: int, classes: int, *, encoder: str = "resnet18", width: int = 128) -> None:
         super().__init__()
+        check_sizes(bands=bands, classes=classes, width=width)
         self.encoder = Encoder(encoder, bands)
         strides = self.encoder.strides
         if 16 not in strides or 32 not in strides:
@@ -67,14 +70,15 @@ class BiSeNet(nn.Module):
         features = self.encoder(x)
         at16, at32 = (features[k] for k in self.places)  # (B, 256, 2h, 2w), (B, 512, h, w)
         deep = self.refine32(at32) + self.tail(average(at32))  # (B, 128, h, w)
-        context16 = self.smooth16(enlarged(deep, 2))  # (B, 128, 2h, 2w)
-        context8 = self.smooth8(enlarged(self.refine16(at16) + context16, 2))  # (B, 128, 4h, 4w)
-        fused = self.fuse(torch.cat([self.spatial(x), context8], dim=1))  # (B, 256, 4h, 4w)
-        logits = enlarged(self.head(fused), 8)[..., :height, :width]
-        if not self.training:
-            return logits
-        finer, coarser = enlarged(self.auxiliary8(context8), 8), enlarged(self.auxiliary16(context16), 16)
-        return logits, finer[..., :height, :width], coarser[..., :height, :width]
+        context16 = self.smooth16(resized(deep, at16))  # (B, 128, 2h, 2w)
+        detail = self.spatial(x)  # (B, 128, 4h, 4w)
+        context8 = self.smooth8(resized(self.refine16(at16) + context16, detail))  # (B, 128, 4h, 4w)
+        fused = self.fuse(torch.cat([detail, context8], dim=1))  # (B, 256, 4h, 4w)
+        outputs = [self.head(fused)]
+        if self.training:
+            outputs += [self.auxiliary8(context8), self.auxiliary16(context16)]
+        logits = tuple(resized(output, x)[..., :height, :width] for output in outputs)
+        return logits if self.training else logits[0]
 
 
 class AttentionRefinement(nn.Module):
@@ -136,8 +140,3 @@ def activated(
 def head(channels: int, inner: int, classes: int) -> nn.Sequential:
     """(B, C, H, W) -> logits (B, classes, H, W)."""
     return nn.Sequential(activated(channels, inner, 3), nn.Conv2d(inner, classes, 1))
-
-
-def enlarged(x: Tensor, factor: int) -> Tensor:
-    """(B, C, h, w) -> (B, C, factor * h, factor * w), bilinear."""
-    return F.interpolate(x, scale_factor=float(factor), mode="bilinear", align_corners=False)

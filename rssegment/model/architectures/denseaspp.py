@@ -19,6 +19,7 @@ from torch import Tensor, nn
 
 from rssegment.model.architectures.encoders import Encoder
 from rssegment.model.architectures.padding import pad_to_multiple
+from rssegment.model.architectures.sizes import check_sizes
 from rssegment.model.architectures.upsampling import resized
 
 __all__ = ["DenseASPP"]
@@ -51,6 +52,7 @@ class DenseASPP(nn.Module):
         width: int = 64,
     ) -> None:
         super().__init__()
+        check_sizes(bands=bands, classes=classes, width=width)
         if not rates or min(rates) < 1:
             raise ValueError(f"rates are {list(rates)}; expected one or more of 1 or above")
         self.encoder = dilated_encoder(encoder, bands, output_stride)

@@ -15,6 +15,8 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from rssegment.model.architectures.padding import pad_to_multiple
+from rssegment.model.architectures.sizes import check_sizes
+from rssegment.model.architectures.upsampling import resized
 
 __all__ = ["DRN"]
 
@@ -59,6 +61,7 @@ class DRN(nn.Module):
 
     def __init__(self, bands: int, classes: int, *, variant: str = "D-22", width: int = 16) -> None:
         super().__init__()
+        check_sizes(bands=bands, classes=classes, width=width)
         if variant not in VARIANTS:
             raise ValueError(f"variant is {variant!r}; expected one of {', '.join(VARIANTS)}")
         chosen = VARIANTS[variant]
@@ -77,9 +80,10 @@ class DRN(nn.Module):
     def forward(self, x: Tensor) -> Tensor:
         height, width = x.shape[-2:]
         x = self.first(pad_to_multiple(x, FACTOR))  # (B, 16, 8h, 8w)
+        features = x
         for level in self.levels:
-            x = level(x)  # at last (B, 512, h, w)
-        logits = F.interpolate(self.head(x), scale_factor=float(FACTOR), mode="bilinear", align_corners=False)
+            features = level(features)  # at last (B, 512, h, w)
+        logits = resized(self.head(features), x)
         return logits[..., :height, :width]
 
 

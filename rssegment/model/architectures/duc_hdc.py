@@ -23,6 +23,8 @@ from torch.nn import functional as F
 
 from rssegment.model.architectures.encoders import Encoder
 from rssegment.model.architectures.padding import pad_to_multiple
+from rssegment.model.architectures.sizes import check_sizes
+from rssegment.model.architectures.upsampling import resized
 
 __all__ = ["DUCHDC"]
 
@@ -57,6 +59,7 @@ class DUCHDC(nn.Module):
         cell: int = 2,
     ) -> None:
         super().__init__()
+        check_sizes(bands=bands, classes=classes)
         if cell not in (1, 2, 4, 8):
             raise ValueError(f"cell is {cell}; expected 1, 2, 4 or 8 px")
         self.encoder = Encoder(encoder, bands, output_stride=FACTOR)
@@ -66,12 +69,12 @@ class DUCHDC(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         height, width = x.shape[-2:]
-        features = self.encoder(pad_to_multiple(x, FACTOR))[-1]  # (B, 2048, h, w)
-        logits: Tensor = self.duc(features)  # (B, classes, 4h, 4w)
+        x = pad_to_multiple(x, FACTOR)  # (B, bands, 8h, 8w)
+        logits: Tensor = self.duc(
+            self.encoder(x)[-1]
+        )  # (B, 2048, h, w) -> (B, classes, 8h / cell, 8w / cell)
         if self.cell > 1:
-            logits = F.interpolate(
-                logits, scale_factor=float(self.cell), mode="bilinear", align_corners=False
-            )
+            logits = resized(logits, x)
         return logits[..., :height, :width]
 
 

@@ -15,6 +15,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from rssegment.model.architectures.padding import pad_to_multiple
+from rssegment.model.architectures.sizes import check_sizes
 
 __all__ = ["ERFNet"]
 
@@ -28,10 +29,16 @@ class ERFNet(nn.Module):
     ``forward``: (B, bands, H, W) normalised float -> logits (B, classes, H, W), for any H and W of 1 px or more.
     ``width`` is the number of channels at half resolution, 16 in the paper: four times as many follow at a quarter and
     eight times at an eighth. ``drop`` is the share of values dropped in training, a tenth of it at a quarter.
+
+    Raises
+    ------
+    ValueError
+        A number of channels is below 1.
     """
 
     def __init__(self, bands: int, classes: int, *, width: int = 16, drop: float = 0.3) -> None:
         super().__init__()
+        check_sizes(bands=bands, classes=classes, width=width)
         half, quarter, eighth = width, 4 * width, 8 * width
         self.down1 = Downsample(bands, half)
         self.down2 = Downsample(half, quarter)

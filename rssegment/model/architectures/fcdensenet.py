@@ -12,6 +12,7 @@ import torch
 from torch import Tensor, nn
 
 from rssegment.model.architectures.padding import pad_to_multiple
+from rssegment.model.architectures.sizes import check_sizes
 
 __all__ = ["FCDenseNet"]
 
@@ -52,6 +53,7 @@ class FCDenseNet(nn.Module):
             raise ValueError(f"layers is {layers}; expected one of {', '.join(map(str, VARIANTS))}")
         usual, blocks, deepest = VARIANTS[layers]
         growth = usual if growth is None else growth
+        check_sizes(bands=bands, classes=classes, growth=growth, first=first)
         self.factor = 2 ** len(blocks)
         self.first = nn.Conv2d(bands, first, 3, padding=1)
         self.down, self.pool = nn.ModuleList(), nn.ModuleList()

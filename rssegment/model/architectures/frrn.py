@@ -20,6 +20,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from rssegment.model.architectures.padding import pad_to_multiple
+from rssegment.model.architectures.sizes import check_sizes
 
 __all__ = ["FRRN"]
 
@@ -54,6 +55,7 @@ class FRRN(nn.Module):
         residual: int = 32,
     ) -> None:
         super().__init__()
+        check_sizes(bands=bands, classes=classes, width=width, residual=residual)
         if variant not in STAGES:
             raise ValueError(f"variant is {variant!r}; expected {' or '.join(STAGES)}")
         self.factor = max(factor for _, _, factor in STAGES[variant])

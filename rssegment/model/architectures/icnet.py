@@ -21,6 +21,8 @@ from torch.nn import functional as F
 
 from rssegment.model.architectures.encoders import Encoder
 from rssegment.model.architectures.padding import pad_to_multiple
+from rssegment.model.architectures.sizes import check_sizes
+from rssegment.model.architectures.upsampling import resized
 
 __all__ = ["ICNet"]
 
@@ -45,6 +47,7 @@ class ICNet(nn.Module):
 
     def __init__(self, bands: int, classes: int, *, encoder: str = "resnet50", width: int = 256) -> None:
         super().__init__()
+        check_sizes(bands=bands, classes=classes, width=width)
         self.encoder = Encoder(encoder, bands, output_stride=STRIDE)
         self.shared = _shared_stages(self.encoder, encoder)
         medium = self.encoder.channels[self.encoder.strides.index(STRIDE)]
@@ -65,11 +68,15 @@ class ICNet(nn.Module):
         low = self.reduce(pyramid_sum(low))  # (B, 512, h, w)
         fused, guide_low = self.fuse_medium(low, medium)  # (B, 256, 2h, 2w)
         fused, guide_medium = self.fuse_high(fused, self.high(x))  # (B, 256, 4h, 4w)
-        features = (enlarged(fused, 2), guide_low, guide_medium) if self.training else (enlarged(fused, 2),)
-        outputs = []
-        for head, feature, factor in zip(self.heads, features, (4, 16, 8), strict=False):
-            outputs.append(enlarged(head(feature), factor)[..., :height, :width])
-        return tuple(outputs) if self.training else outputs[0]
+        fused = F.interpolate(
+            fused, scale_factor=2.0, mode="bilinear", align_corners=False
+        )  # (B, 256, 8h, 8w)
+        features = (fused, guide_low, guide_medium) if self.training else (fused,)
+        outputs = tuple(
+            resized(head(feature), x)[..., :height, :width]
+            for head, feature in zip(self.heads, features, strict=False)
+        )
+        return outputs if self.training else outputs[0]
 
     def _stages(self, x: Tensor, first: int, last: int | None) -> Tensor:
         for stage in list(cast(nn.ModuleDict, self.encoder.body).values())[first:last]:
@@ -92,7 +99,7 @@ class CascadeFusion(nn.Module):
         self.high = nn.Sequential(nn.Conv2d(high, wide, 1, bias=False), nn.BatchNorm2d(wide))
 
     def forward(self, low: Tensor, high: Tensor) -> tuple[Tensor, Tensor]:
-        low = enlarged(low, 2)
+        low = resized(low, high)
         return F.relu(self.low(low) + self.high(high)), low
 
 
@@ -124,11 +131,6 @@ def activated(channels: int, wide: int, side: int, stride: int = 1) -> nn.Sequen
     """A convolution of ``side`` x ``side``, normalised and rectified."""
     convolution = nn.Conv2d(channels, wide, side, stride=stride, padding=side // 2, bias=False)
     return nn.Sequential(convolution, nn.BatchNorm2d(wide), nn.ReLU())
-
-
-def enlarged(x: Tensor, factor: int) -> Tensor:
-    """(B, C, h, w) -> (B, C, factor * h, factor * w), bilinear."""
-    return F.interpolate(x, scale_factor=float(factor), mode="bilinear", align_corners=False)
 
 
 def _shared_stages(encoder: Encoder, name: str) -> int:

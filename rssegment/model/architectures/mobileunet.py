@@ -16,6 +16,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from rssegment.model.architectures.padding import pad_to_multiple
+from rssegment.model.architectures.sizes import check_sizes
 
 __all__ = ["MobileUNet"]
 
@@ -30,10 +31,16 @@ class MobileUNet(nn.Module):
     ``forward``: (B, bands, H, W) normalised float -> logits (B, classes, H, W), for any H and W of 1 px or more.
     ``width`` is the number of channels at full resolution, up to eight times as many follow. Without ``skips`` nothing
     goes across the U: smaller in memory, and blurred.
+
+    Raises
+    ------
+    ValueError
+        A number of channels is below 1.
     """
 
     def __init__(self, bands: int, classes: int, *, width: int = 64, skips: bool = True) -> None:
         super().__init__()
+        check_sizes(bands=bands, classes=classes, width=width)
         self.skips = skips
         self.first = nn.Sequential(nn.Conv2d(bands, width, 3, padding=1, bias=False), *normed(width))
         self.down, self.up, self.unpool = nn.ModuleList(), nn.ModuleList(), nn.ModuleList()
