@@ -84,8 +84,8 @@ def by_name(
         nodes = _plain_names(taxonomy)
         if strange := [name for name in names.values() if _plain(name) not in nodes]:
             raise InputError(
-                f"{what} has classes that taxonomy {taxonomy.name!r} lacks by name: {_listed(strange)}; give the "
-                "source a 'mapping' from its names (or values) to classes of the taxonomy, null to leave one out"
+                f"{what} has classes that taxonomy {taxonomy.name!r} lacks by name, or has twice: {_listed(strange)}; "
+                "give the source a 'mapping' from its names (or values) to classes of the taxonomy, null to leave one out"
             )
         return ClassMapping(
             what, taxonomy, tuple((value, nodes[_plain(name)]) for value, name in names.items())
@@ -119,10 +119,19 @@ def _plain(name: str) -> str:
 
 
 def _plain_names(taxonomy: Taxonomy) -> dict[str, int]:
-    """Codes by plain name of the nodes whose name is theirs alone, or that stand highest of those that share it."""
-    found: dict[str, int] = {}
-    for node in sorted(taxonomy.nodes, key=lambda node: node.level):
-        found.setdefault(_plain(node.name), node.code)
+    """Codes by plain name; names of several branches are left out.
+
+    Of a node and one below it that share a name it is the higher: "water" is all water, and not the class "water"
+    beside "pool" below it. Where both have the same leaves, so that they mean the same, it is the lower.
+    """
+    rows: dict[str, list[int]] = {}
+    for row, node in enumerate(taxonomy.nodes):  # pre-order: those above come first
+        rows.setdefault(_plain(node.name), []).append(row)
+    found, membership = {}, taxonomy.membership
+    for name, (highest, *others) in rows.items():
+        if (membership[others] <= membership[highest]).all():
+            alike = [row for row in others if (membership[row] == membership[highest]).all()]
+            found[name] = taxonomy.nodes[[highest, *alike][-1]].code
     return found
 
 
