@@ -15,7 +15,7 @@ import os
 import threading
 import warnings
 import zlib
-from collections import OrderedDict
+from collections import Counter, OrderedDict
 from collections.abc import Iterator, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
@@ -33,6 +33,8 @@ __all__ = ["BLOCK", "PixelCache"]
 
 BLOCK = 512
 """Side of a block (px); smaller where the scene is."""
+
+_Key = tuple[str, str]  # source and name
 
 _PAGE = 4096
 _MAGIC = b"rssegment pixels 1\n"
@@ -207,7 +209,7 @@ class PixelCache:
 
     def __init__(self, folder: Path | None, scenes: Sequence[LabelledScene], limit: int) -> None:
         self.folder, self.limit = folder, limit
-        self._kept: dict[str, _Layout] = {}
+        self._kept: dict[_Key, _Layout] = {}
         self._prepare()
         if folder is not None and limit > 0:
             with storage_errors(folder):
@@ -217,8 +219,8 @@ class PixelCache:
 
     def _prepare(self) -> None:
         self._lock = threading.Lock()
-        self._files: OrderedDict[str, _File] = OrderedDict()
-        self._given_up: set[str] = set()
+        self._files: OrderedDict[_Key, _File] = OrderedDict()
+        self._given_up: set[_Key] = set()
 
     def __getstate__(self) -> dict[str, Any]:
         return {"folder": self.folder, "limit": self.limit, "_kept": self._kept}
@@ -234,7 +236,7 @@ class PixelCache:
 
     def keeps(self, scene: LabelledScene) -> bool:
         """Whether the scene's pixels are kept on disk."""
-        return scene.fingerprint in self._kept
+        return _key(scene) in self._kept
 
     def read(self, scene: LabelledScene, box: Box) -> Sample:
         """The same as ``scene.read(box)``; what is not on disk yet is read in whole blocks and put there.
@@ -244,9 +246,9 @@ class PixelCache:
         ReadError
             The scene's files can't be read there.
         """
-        key = scene.fingerprint
+        key = _key(scene)
         layout = self._kept.get(key)
-        if layout is None or key in self._given_up or layout.shape != scene.shape:
+        if layout is None or key in self._given_up:
             return scene.read(box)
         try:
             file = self._file(key, layout)
@@ -257,7 +259,7 @@ class PixelCache:
             return scene.read(box)
         return file.read(box)
 
-    def _file(self, key: str, layout: _Layout) -> _File:
+    def _file(self, key: _Key, layout: _Layout) -> _File:
         with self._lock:
             file = self._files.pop(key, None)
             if file is None:
@@ -268,7 +270,7 @@ class PixelCache:
                 self._files.popitem(last=False)
         return file
 
-    def _give_up(self, key: str, scene: LabelledScene, error: OSError) -> None:
+    def _give_up(self, key: _Key, scene: LabelledScene, error: OSError) -> None:
         if not self._given_up:
             text = (
                 f"decoded pixels of {scene.name} can't be kept in {self.folder} ({error.strerror or error})"
@@ -285,13 +287,19 @@ def _mark(record: bytearray | memoryview) -> int:
     return _FILLED | zlib.crc32(record)
 
 
-def _within(scenes: Sequence[LabelledScene], limit: int) -> dict[str, _Layout]:
-    """Layouts by fingerprint of the scenes that get room."""
-    kept: dict[str, _Layout] = {}
+def _key(scene: LabelledScene) -> _Key:
+    # not the fingerprint: every process would look at all files to know it
+    return scene.source, scene.name
+
+
+def _within(scenes: Sequence[LabelledScene], limit: int) -> dict[_Key, _Layout]:
+    """Layouts of the scenes that get room."""
+    kept: dict[_Key, _Layout] = {}
+    twice = {key for key, times in Counter(map(_key, scenes)).items() if times > 1}
     for scene in scenes:
         layout = _Layout.of(scene)
-        if scene.fingerprint not in kept and layout.file_bytes <= limit:
-            kept[scene.fingerprint] = layout
+        if _key(scene) not in twice and layout.file_bytes <= limit:
+            kept[_key(scene)] = layout
             limit -= layout.file_bytes
     return kept
 

@@ -22,6 +22,7 @@ from numpy.typing import NDArray
 from rssegment.errors import InputError
 from rssegment.grid import BlockGrid, Box
 from rssegment.run.cores import cores
+from rssegment.run.progress import Progress
 from rssegment.taxonomy import Taxonomy
 from rssegment.train._census_kernels import measure_cells
 from rssegment.train.cache import BLOCK, PixelCache
@@ -35,8 +36,6 @@ UNUSED, TRAIN, VALIDATION = 0, 1, 2
 
 Roles = tuple[NDArray[np.uint8], ...]
 """For each scene its cells' roles (rows, cols)."""
-
-Progress = Callable[[str, int, int, int], None]  # as of rssegment.run: stage, steps done, in all, pixels
 
 _CELL, _LARGEST_CELL = 32, 128  # px; the counts of a cell must fit 16 bits
 _CELLS_AT_MOST = 2_000_000
@@ -143,11 +142,11 @@ class Census:
 
     def save(self, path: Path) -> None:
         """Writes the counts to a file, whole or not at all."""
-        arrays: dict[str, NDArray[Any]] = {"key": np.array(self.key)}
+        arrays: dict[str, Any] = {"key": np.array(self.key)}
         for number, scene in enumerate(self.scenes):
             arrays[f"counts{number}"], arrays[f"sums{number}"] = scene.counts, scene.sums
         with staged(path, durable=False) as temporary, temporary.open("wb") as file:
-            np.savez(file, allow_pickle=False, **arrays)
+            np.savez(file, **arrays)
 
     @classmethod
     def load(cls, path: Path, scenes: Sequence[LabelledScene], taxonomy: Taxonomy) -> Self | None:

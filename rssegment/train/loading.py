@@ -10,6 +10,7 @@ import multiprocessing
 import os
 import signal
 import sys
+import threading
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
@@ -131,6 +132,7 @@ def _loader(
         num_workers=workers,
         pin_memory=how[1],
         collate_fn=_as_is,
+        generator=torch.Generator(),  # torch's own stays as it is: dropout draws from it
         **more,
     )
 
@@ -165,6 +167,15 @@ def _begin(_worker: int) -> None:
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     os.environ["GDAL_NUM_THREADS"] = "1"
     torch.set_num_threads(1)
+    threading.Thread(target=_leave_with_parent, daemon=True).start()
+
+
+def _leave_with_parent() -> None:
+    """Ends this process when the main one is gone, however it went; the server that forked us doesn't notice that."""
+    parent = multiprocessing.parent_process()
+    if parent is not None:
+        parent.join()
+        os._exit(1)
 
 
 @contextmanager

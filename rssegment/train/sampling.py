@@ -128,20 +128,19 @@ class Sampler:
     def _start(self, cell: int, length: int, number: float) -> int:
         """Where a window begins, on one axis, that holds the cell which begins at ``cell``."""
         side, reach = self.side, (self.side - self.patch) // 2
-        stop = min(cell + self.cell, length)
-        if side >= length + 2 * reach:  # all of a small scene, somewhere in the window
-            low, high = length - side, 0
+        least, most = sorted(
+            (-reach, length + reach - side)
+        )  # the patch in the scene, or the scene in the patch
+        if length <= self.patch:
+            low, high = least, most
         else:
-            # the cell's middle somewhere in the middle half of the patch, which augmentation leaves in the window
-            middle, half = (cell + stop) // 2 - side // 2, self.patch // 4
+            # the cell's middle in the middle half of the patch, which augmentation leaves in view
+            stop = min(cell + self.cell, length)
+            middle, half = (cell + stop - side) // 2, self.patch // 4
             low, high = middle - half, middle + half
-            low, high = max(low, -reach), min(high, length + reach - side)
-        if stop - cell <= side:  # the cell wholly
-            low, high = max(low, stop - side), min(high, cell)
-        if low > high:  # at the scene's edge, or a cell larger than the window
-            low = high = min(
-                max(cell + (stop - cell - side) // 2, min(0, length - side)), max(0, length - side)
-            )
+            if stop - cell <= side:  # the cell wholly
+                low, high = max(low, stop - side), min(high, cell)
+            low, high = min(max(low, least), most), min(max(high, least), most)
         return low + int(number * (high - low + 1))
 
     def _closed_cells(self, scene: int, box: Box) -> int:

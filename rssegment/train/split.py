@@ -148,16 +148,17 @@ def _choose(areas: NDArray[np.float64], share: float, rng: np.random.Generator) 
     """Indices of the units (U, N) whose sum comes nearest to ``share`` of all, in total and by class.
 
     Greedy: of some units at random the one that brings the sum nearest, until none does; then single units change
-    sides as long as that helps.
+    sides as long as that helps and it isn't near enough.
     """
     if len(areas) < 2 or share >= 1:
         return np.arange(len(areas)) if share >= 1 else np.empty(0, np.int64)
     distance = _Distance.of(areas, share)
-    chosen, sums = np.zeros(len(areas), np.bool_), np.zeros(areas.shape[1] + 1)
+    chosen, sums = np.zeros(len(areas), np.bool_), np.zeros(distance.units.shape[1])
     order = rng.permutation(len(areas))
     for _ in range(len(areas)):
         rest = order[~chosen[order]]
-        some = rest if len(rest) <= _CANDIDATES else rng.choice(rest, _CANDIDATES, replace=False)
+        # not all: seeds are to differ
+        some = rng.choice(rest, min(_CANDIDATES, 1 + len(rest) // 4), replace=False)
         costs = distance(sums + distance.units[some])
         best = int(costs.argmin())
         if costs[best] >= distance(sums) and chosen.any():
@@ -179,7 +180,7 @@ def _improved(
         if chosen.sum() <= 1:
             costs[1:, 0] = np.inf  # one stays
         out, into = np.unravel_index(int(costs.argmin()), costs.shape)
-        if costs[out, into] >= distance(sums) * (1 - 1e-9):
+        if distance(sums) <= distance.enough or costs[out, into] >= distance(sums) * (1 - 1e-9):
             break
         for moved, place in ((inside, int(out)), (outside, int(into))):
             if place:
@@ -195,6 +196,7 @@ class _Distance:
     units: NDArray[np.float64]
     target: NDArray[np.float64]
     weights: NDArray[np.float64]
+    enough: float
 
     @classmethod
     def of(cls, areas: NDArray[np.float64], share: float) -> _Distance:
@@ -203,7 +205,7 @@ class _Distance:
         target = np.where((units > 0).sum(0) > 1, share, 0.0)  # a class of one block: for training
         weights = np.full(len(target), 1 / (len(target) - 1))
         weights[-1] = 4.0
-        return cls(units, target, weights)
+        return cls(units, target, weights, (0.05 * share) ** 2)
 
     def __call__(self, sums: NDArray[np.float64]) -> NDArray[np.float64]:
         found: NDArray[np.float64] = ((sums - self.target) ** 2 * self.weights).sum(-1)

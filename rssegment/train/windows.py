@@ -120,7 +120,7 @@ class ValidationWindows(Dataset[ValidationBatch]):
         overlap: int,
     ) -> None:
         self.scenes, self.roles, self.cache, self.cell = tuple(scenes), roles, cache, census.cell
-        self.patch, self.overlap = patch, min(overlap, patch // 2) // 2 * 2
+        self.patch, self.overlap = patch, min(overlap, patch // 2)
         self.dtype = common_type(scenes)
         self.windows = tuple(
             Window(number, box)
