@@ -21,7 +21,9 @@ def mapping(lines: str, others: str = "") -> ClassMapping:
     return ClassMapping.loads(HEAD + "".join(f"  {line}\n" for line in lines.split("; ")) + others)
 
 
-@pytest.mark.parametrize("name", ["building_only", "dubai_to_flair", "osm_buildings"])
+@pytest.mark.parametrize(
+    "name", ["building_only", "dubai_to_flair", "dubai_to_landcover", "flair_to_landcover", "osm_buildings"]
+)
 def test_packaged_mappings(name: str) -> None:
     assert name in ClassMapping.available()
     found = ClassMapping.load(name)

@@ -294,7 +294,7 @@ def test_a_raster_given_as_taxonomy_is_not_read(tmp_path: Path) -> None:
         Taxonomy.load(path)
 
 
-@pytest.mark.parametrize("name", ["flair", "voc2012", "coco_panoptic", "corine", "demo"])
+@pytest.mark.parametrize("name", ["flair", "landcover", "voc2012", "coco_panoptic", "corine", "demo"])
 def test_packaged_files(name: str) -> None:
     tree = Taxonomy.load(name)
     assert name in Taxonomy.available()

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -71,6 +72,29 @@ def test_codes_are_mapped_and_left_out(pair: Path) -> None:
     (scene,) = opened(pair, FILES | {"mapping": mapping})
     expected = np.where(noise((40, 60), 1) % 11 + 1 < 6, 100, 0)
     assert np.array_equal(whole(scene).labels, expected)
+
+
+def test_rasters_that_name_their_values(pair: Path) -> None:
+    inner = pair / "a_image_labels.tif"
+    raster(inner, noise((40, 60), 1) % 3)
+    transform = ", ".join(map(str, UTM.to_gdal()))
+
+    def labels(*names: str) -> Any:
+        told = "".join(f"<Category>{name}</Category>" for name in names)
+        (pair / "named.vrt").write_text(
+            f'<VRTDataset rasterXSize="60" rasterYSize="40"><SRS>EPSG:32633</SRS><GeoTransform>{transform}'
+            f'</GeoTransform><VRTRasterBand dataType="Byte" band="1"><CategoryNames>{told}</CategoryNames>'
+            f"<SimpleSource><SourceFilename>{inner}</SourceFilename><SourceBand>1</SourceBand></SimpleSource>"
+            "</VRTRasterBand></VRTDataset>"
+        )
+        mapping = {"houses": "building", "rest": None} if "houses" in names else None
+        return whole(opened(pair, FILES | {"labels": "named.vrt", "mapping": mapping})[0]).labels
+
+    values = noise((40, 60), 1) % 3
+    assert np.array_equal(labels("no data", "water", "Building"), np.array([0, 5, 1])[values])
+    assert np.array_equal(labels("Bare", "water", "Building"), np.array([4, 5, 1])[values])
+    assert np.array_equal(labels("no data", "who", "knows"), values)  # codes of the taxonomy, then
+    assert np.array_equal(labels("", "houses", "rest"), np.array([0, 1, 0])[values])
 
 
 def test_finer_images_give_means_and_finer_labels_their_majority(tmp_path: Path) -> None:

@@ -14,7 +14,7 @@ from rssegment.errors import InputError, TaxonomyError
 from rssegment.taxonomy import ClassMapping, Taxonomy
 from rssegment.train.recipe import SourceOptions
 
-__all__ = ["by_name", "colors_of", "known_codes", "mapping_of"]
+__all__ = ["by_name", "colors_of", "known_codes", "mapping_of", "named_alike"]
 
 _COLOR = re.compile(r"#[0-9a-fA-F]{6}")
 
@@ -85,7 +85,7 @@ def by_name(
         if strange := [name for name in names.values() if _plain(name) not in nodes]:
             raise InputError(
                 f"{what} has classes that taxonomy {taxonomy.name!r} lacks by name, or has twice: {_listed(strange)}; "
-                "give the source a 'mapping' from its names (or values) to classes of the taxonomy, null to leave one out"
+                "give the source a 'mapping' from its names or values to classes of the taxonomy, null to leave one out"
             )
         return ClassMapping(
             what, taxonomy, tuple((value, nodes[_plain(name)]) for value, name in names.items())
@@ -112,6 +112,22 @@ def by_name(
             f"{_listed(list(names.values()))}"
         )
     return ClassMapping(what, taxonomy, tuple(pairs))
+
+
+def named_alike(names: Mapping[int, str], taxonomy: Taxonomy) -> ClassMapping | None:
+    """The mapping of a raster that names its values as the taxonomy names its classes; None if it doesn't.
+
+    What 0 is called may be anything: by custom it is no data.
+    """
+    nodes = _plain_names(taxonomy)
+    known = {value: nodes.get(_plain(name)) for value, name in names.items() if name.strip()}
+    if known.get(0, 0) is None:
+        del known[0]
+    if not known or None in known.values():
+        return None
+    return ClassMapping(
+        "of its own names", taxonomy, tuple((value, code or 0) for value, code in known.items())
+    )
 
 
 def _plain(name: str) -> str:

@@ -10,7 +10,7 @@ from rssegment.reference.label_files import LabelFile
 from rssegment.reference.vector_files import is_vector
 from rssegment.scene.label_header import data_bands, opened
 from rssegment.taxonomy import ClassMapping, Taxonomy
-from rssegment.train.sources.classes import colors_of
+from rssegment.train.sources.classes import colors_of, named_alike
 from rssegment.train.sources.codes import CodeFile
 from rssegment.train.sources.colors import ColorFile
 from rssegment.train.sources.fit import on_image
@@ -42,7 +42,7 @@ def open_rasters(task: Task) -> list[SourceScene]:
 def _label_file(
     path: str, source: str, mapping: ClassMapping | None, taxonomy: Taxonomy
 ) -> tuple[LabelFile, ClassMapping | None]:
-    """A label raster of either kind, and the mapping it is read by."""
+    """A label raster of either kind, and the mapping it is read by: the source's, or one by its own names."""
     colors = colors_of(mapping)
     if Path(path).suffix and is_vector(path):
         raise InputError(f"the labels {path} of source {source!r} are polygons; set its kind to 'polygons'")
@@ -59,4 +59,5 @@ def _label_file(
     numbered = mapping is not None and any(isinstance(value, int) for value, _ in mapping.classes)
     if colors and (bands >= 3 or (bands == 1 and not numbered)):
         return ColorFile.of(path, colors, mapping.others if mapping else None), None
-    return replace(CodeFile.open(path, "labels"), taxonomy=taxonomy), mapping
+    found = replace(CodeFile.open(path, "labels"), taxonomy=taxonomy)
+    return found, mapping or named_alike(found.raster.names, taxonomy)
