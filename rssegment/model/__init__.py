@@ -1,6 +1,7 @@
 """Models: bundles on disk, the architectures they name, and the checks that a scene fits one."""
 
 from rssegment.model.architectures import architecture_names, create_architecture, create_model
+from rssegment.model.architectures.facts import ArchitectureFacts, architecture_facts
 from rssegment.model.bundle import Bundle, Specialist, bundled_names, load_model
 from rssegment.model.calibration import Calibration
 from rssegment.model.cascade import Cascade, subtree
@@ -8,10 +9,12 @@ from rssegment.model.fit import Fit, SceneFacts, check_scene, match_bands
 from rssegment.model.hierarchy import Hierarchical, head_codes, node_log_probabilities
 from rssegment.model.inference import LeafModel, Model
 from rssegment.model.losses import HierarchicalLoss
+from rssegment.model.pretrained import LoadedEncoder, load_encoder
 from rssegment.model.saving import save_bundle, save_calibration, save_cascade
 from rssegment.model.spec import BandSpec, ModelSpec
 
 __all__ = [
+    "ArchitectureFacts",
     "BandSpec",
     "Bundle",
     "Calibration",
@@ -20,16 +23,19 @@ __all__ = [
     "Hierarchical",
     "HierarchicalLoss",
     "LeafModel",
+    "LoadedEncoder",
     "Model",
     "ModelSpec",
     "SceneFacts",
     "Specialist",
+    "architecture_facts",
     "architecture_names",
     "bundled_names",
     "check_scene",
     "create_architecture",
     "create_model",
     "head_codes",
+    "load_encoder",
     "load_model",
     "match_bands",
     "node_log_probabilities",

@@ -8,6 +8,8 @@ from typing import Any
 from rssegment.config import SceneOptions
 from rssegment.errors import InputError, MismatchError
 from rssegment.model import Bundle, bundled_names
+from rssegment.model.architectures.catalogue import OWN, SMP
+from rssegment.model.architectures.facts import architecture_facts
 from rssegment.model.folder import is_calibration
 from rssegment.run.planning import facts_of
 from rssegment.run.store import read_json
@@ -24,9 +26,9 @@ _POLYGONS = (".geojson", ".geojsonl", ".shp", ".fgb", ".parquet")
 def inspect(
     path: str | Path, model: str | Path | None = None, options: SceneOptions | None = None
 ) -> dict[str, Any]:
-    """Facts of a scene, a bundle, a taxonomy or a run, as plain values; ``kind`` says which it is.
+    """Facts of a scene, a bundle, a taxonomy, a run or an architecture, as plain values; ``kind`` says which it is.
 
-    A bare word is the name of a bundle or taxonomy that rssegment comes with first, then a file or folder
+    A bare word is the name of a bundle, taxonomy or architecture of rssegment's first, then a file or folder
     (``./demo`` is always the folder). ``options`` say how a scene is to be read. With ``model``, a scene's facts say
     whether that model would run on it: ``fits``, with ``notes`` if so and ``why`` not if not, which is no error here.
 
@@ -67,18 +69,21 @@ def _own(path: str | Path) -> dict[str, Any] | None:
     if bare:
         raise InputError(
             f"there is no file or folder {str(path)!r}, and rssegment comes with no such bundle (it has: "
-            f"{', '.join(bundled_names())}) or taxonomy ({', '.join(Taxonomy.available())})"
+            f"{', '.join(bundled_names())}) or taxonomy ({', '.join(Taxonomy.available())}); "
+            "for names of architectures: rssegment inspect --architectures"
         )
     return None
 
 
 def _named(place: Path) -> dict[str, Any] | None:
-    """A bundle of ours, or a taxonomy; the bundle if it is the name of both."""
+    """A bundle of ours, a taxonomy, or an architecture; the first of these if it is the name of several."""
     name = str(place)
     if name in bundled_names():
         facts = _bundle(Bundle.open(name))
     elif name in Taxonomy.available():
         facts = _taxonomy(Taxonomy.load(name))
+    elif name in OWN or name in SMP:
+        facts = {"kind": "architecture"} | architecture_facts(name).describe()
     else:
         return None
     if place.exists():

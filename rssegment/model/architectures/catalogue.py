@@ -8,7 +8,7 @@ from typing import Any
 
 from torch import nn
 
-__all__ = ["OWN", "Entry"]
+__all__ = ["OWN", "SMP", "Entry"]
 
 _ROOM = "rssegment.model.architectures"
 
@@ -113,4 +113,25 @@ OWN: dict[str, Entry] = {
         "Howard et al. 2017, arXiv 1704.04861, in a U",
         remark="the paper describes the convolutions; the U is common property",
     ),
+}
+
+
+def _smp(name: str, paper: str, encoder: str = "resnet18", **facts: Any) -> Entry:
+    return Entry("smp", name, paper, {"encoder": encoder}, **facts)
+
+
+# with the encoder that facts and tests take; each takes others
+SMP: dict[str, Entry] = {
+    "smp:DPT": _smp("DPT", "Ranftl et al. 2021, arXiv 2103.13413", "vit_tiny_patch16_224"),
+    "smp:DeepLabV3": _smp("DeepLabV3", "Chen et al. 2017, arXiv 1706.05587"),
+    "smp:DeepLabV3Plus": _smp("DeepLabV3Plus", "Chen et al. 2018, arXiv 1802.02611"),
+    "smp:FPN": _smp("FPN", "Kirillov et al. 2019, arXiv 1901.02446"),
+    "smp:Linknet": _smp("Linknet", "Chaurasia & Culurciello 2017, arXiv 1707.03718", published=11.5),
+    "smp:MAnet": _smp("MAnet", "Fan et al. 2020, IEEE Access 8"),
+    "smp:PAN": _smp("PAN", "Li et al. 2018, arXiv 1805.10180"),
+    "smp:PSPNet": _smp("PSPNet", "Zhao et al. 2017, arXiv 1612.01105"),
+    "smp:Segformer": _smp("Segformer", "Xie et al. 2021, arXiv 2105.15203"),
+    "smp:UPerNet": _smp("UPerNet", "Xiao et al. 2018, arXiv 1807.10221"),
+    "smp:Unet": _smp("Unet", "Ronneberger et al. 2015, arXiv 1505.04597"),
+    "smp:UnetPlusPlus": _smp("UnetPlusPlus", "Zhou et al. 2018, arXiv 1807.10165"),
 }

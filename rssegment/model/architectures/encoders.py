@@ -32,14 +32,19 @@ class Encoder(nn.Module):
         known = encoder_names()
         if name not in known:
             near = difflib.get_close_matches(name, known, 3)
-            raise ValueError(f"timm has no encoder {name!r}" + (f"; did you mean {', '.join(near)}?" if near else ""))
+            raise ValueError(
+                f"timm has no encoder {name!r}" + (f"; did you mean {', '.join(near)}?" if near else "")
+            )
         options: dict[str, Any] = {} if output_stride == 32 else {"output_stride": output_stride}
         try:
-            self.body = timm.create_model(name, features_only=True, in_chans=bands, pretrained=False, **options)
+            self.body = timm.create_model(
+                name, features_only=True, in_chans=bands, pretrained=False, **options
+            )
         except (AssertionError, RuntimeError, TypeError, ValueError, AttributeError) as error:
             raise ValueError(f"{name} can't give features at a stride of {output_stride}") from error
-        self.channels: tuple[int, ...] = tuple(self.body.feature_info.channels())
-        self.strides: tuple[int, ...] = tuple(self.body.feature_info.reduction())
+        info: Any = self.body.feature_info
+        self.channels: tuple[int, ...] = tuple(info.channels())
+        self.strides: tuple[int, ...] = tuple(info.reduction())
 
     def forward(self, x: Tensor) -> Sequence[Tensor]:
         features: Sequence[Tensor] = self.body(x)
