@@ -57,6 +57,12 @@ class Keeper(Callback):
 
     def __init__(self, folder: Path) -> None:
         self.folder, self.best, self.best_step, self.waited = folder, -1.0, 0, 0
+        self._before, self._began = 0.0, time.monotonic()
+
+    @property
+    def seconds(self) -> float:
+        """Time spent on the training, before and after it was resumed."""
+        return self._before + time.monotonic() - self._began
 
     def on_validation_end(self, trainer: lightning.Trainer, module: lightning.LightningModule) -> None:
         assert isinstance(module, Segmenter)
@@ -85,10 +91,16 @@ class Keeper(Callback):
             write_bytes(self.folder / BEST, save(tensors))
 
     def state_dict(self) -> dict[str, Any]:
-        return {"best": self.best, "best_step": self.best_step, "waited": self.waited}
+        return {
+            "best": self.best,
+            "best_step": self.best_step,
+            "waited": self.waited,
+            "seconds": self.seconds,
+        }
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
         self.best, self.best_step, self.waited = state["best"], state["best_step"], state["waited"]
+        self._before, self._began = state["seconds"], time.monotonic()
 
 
 def averaged(trainer: lightning.Trainer, module: Segmenter) -> dict[str, Tensor]:

@@ -34,13 +34,14 @@ ByRegion = dict[str, Scores]
 class Fitted:
     """What a training found: ``scores`` by region, "" for all of it; ``without``: the same, optional bands left out.
 
-    ``steps``: those done; ``kept``: the step whose weights were kept. ``device``: where it ran.
+    ``steps``: those done; ``kept``: the step whose weights were kept; ``seconds`` spent; ``device``: where it ran.
     """
 
     scores: ByRegion
     without: ByRegion
     steps: int
     kept: int
+    seconds: float
     device: str
 
 
@@ -77,9 +78,8 @@ def fit(
     if recipe.patience is not None and (folder.work / BEST).exists():
         network.load_state_dict(load_file(folder.work / BEST))
         kept = keeper.best_step
-    return Fitted(
-        *_scored(trainer, module, held_out), trainer.global_step, kept, str(trainer.strategy.root_device)
-    )
+    steps, place = trainer.global_step, str(trainer.strategy.root_device)
+    return Fitted(*_scored(trainer, module, held_out), steps, kept, keeper.seconds, place)
 
 
 def _callbacks(recipe: Recipe, folder: TrainingFolder, keeper: Keeper, watch: Watch) -> list[Callback]:

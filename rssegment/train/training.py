@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import logging
-import time
 import warnings
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
@@ -20,6 +19,7 @@ from rssegment.model import save_bundle
 from rssegment.run.progress import Progress
 from rssegment.taxonomy import Taxonomy
 from rssegment.train.building import Begun, begin, model_spec
+from rssegment.train.card import ModelCard, Outcome, hardware, sources_of, versions
 from rssegment.train.data import TrainingData
 from rssegment.train.folder import TrainingFolder, fingerprint_of
 from rssegment.train.ground import LabelledScene
@@ -40,7 +40,7 @@ class Trained:
     bundle: Path
     folder: Path
     scores: dict[str, Scores]
-    facts: dict[str, Any]
+    card: ModelCard
 
     def __str__(self) -> str:
         told = self.scores[""].table() if "" in self.scores else "no validation ground, no scores"
@@ -48,7 +48,7 @@ class Trained:
 
     def as_dict(self) -> dict[str, Any]:
         """Plain values for JSON."""
-        return {"bundle": str(self.bundle), "folder": str(self.folder), **self.facts}
+        return {"bundle": str(self.bundle), "folder": str(self.folder), **self.card.facts()}
 
 
 def train(
@@ -127,7 +127,6 @@ class _Job:
     def run(self, device: str | None, watch: Watch) -> Trained:
         from rssegment.train.fitting import fit
 
-        started = time.monotonic()
         torch.manual_seed(self.recipe.seed)  # the new layers
         begun = begin(self.recipe, self.taxonomy, self.places)
         data = TrainingData.open(self.recipe, self.taxonomy, self.scenes, self.folder.work, watch.progress)
@@ -135,20 +134,37 @@ class _Job:
             watch.tell(remark)
         with _quiet():
             fitted = fit(data, begun.network, self.folder, device, watch)
-        return self._finished(data, begun, fitted, time.monotonic() - started)
+        return self._finished(data, begun, fitted)
 
-    def _finished(self, data: TrainingData, begun: Begun, fitted: Fitted, seconds: float) -> Trained:
-        facts = {"seconds": round(seconds)}
+    def _finished(self, data: TrainingData, begun: Begun, fitted: Fitted) -> Trained:
+        card = ModelCard(
+            self.recipe,
+            self.taxonomy,
+            sources_of(self.recipe, self.scenes, data.census, data.roles),
+            Outcome(
+                sum(parameter.numel() for parameter in begun.network.parameters()),
+                begun.origin,
+                fitted.steps,
+                fitted.kept,
+                fitted.seconds,
+                hardware(fitted.device),
+                versions(),
+            ),
+            fitted.scores,
+            fitted.without,
+            remarks=data.remarks,
+        )
         bundle = save_bundle(
             self.folder.bundle,
             begun.network.eval().cpu(),
-            model_spec(data, begun, facts),
+            model_spec(data, begun, card.facts()),
             self.taxonomy,
             overwrite=True,
             half=self.recipe.half,
+            card=card.markdown(),
         )
-        self.folder.finish(facts)
-        return Trained(bundle.path, self.folder.path, fitted.scores, facts)
+        self.folder.finish(card.facts())
+        return Trained(bundle.path, self.folder.path, fitted.scores, card)
 
 
 def in_whole_epochs(recipe: Recipe) -> Recipe:
