@@ -15,6 +15,7 @@ __all__ = [
     "assets_from_item",
     "file_facts",
     "put_calibration",
+    "put_card",
     "specialist_facts",
     "specialists_from_item",
 ]
@@ -52,6 +53,12 @@ def put_calibration(item: dict[str, Any], asset: Asset) -> None:
         "roles": ["metadata", "rssegment:calibration"],
     }
     item["assets"]["calibration"] = file_facts(asset) | about
+
+
+def put_card(item: dict[str, Any], name: str) -> None:
+    """Names the page about a model among an item's assets. It has no checksum: people may write more into it."""
+    about = {"title": "Model card", "type": "text/markdown", "roles": ["metadata"]}
+    item["assets"]["card"] = {"href": f"./{name}"} | about
 
 
 def file_facts(asset: Asset) -> dict[str, Any]:

@@ -23,6 +23,7 @@ except ImportError:  # Windows
     fcntl = None  # type: ignore[assignment]
 
 __all__ = [
+    "CARD",
     "MANIFEST",
     "TAXONOMY",
     "asset_of",
@@ -44,6 +45,7 @@ __all__ = [
 
 MANIFEST = "model.json"
 TAXONOMY = "taxonomy.yaml"
+CARD = "README.md"
 _BUNDLED = Path(__file__).parents[1] / "bundles"
 _CALIBRATION = re.compile(r"calibration(-[0-9a-f]{8})?\.json")
 # what a program that was killed can leave in a bundle

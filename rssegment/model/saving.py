@@ -18,8 +18,9 @@ from rssegment.errors import BundleError, OutputError, RssegmentError, StorageEr
 from rssegment.model.bundle import Bundle, Specialist
 from rssegment.model.calibration import Calibration
 from rssegment.model.cascade import check_specialist, main_tree, run_all
-from rssegment.model.files import Asset, SpecialistEntry, put_calibration
+from rssegment.model.files import Asset, SpecialistEntry, put_calibration, put_card
 from rssegment.model.folder import (
+    CARD,
     MANIFEST,
     TAXONOMY,
     asset_of,
@@ -54,13 +55,15 @@ def save_bundle(
     taxonomy: Taxonomy,
     *,
     half: bool = False,
+    card: str | None = None,
     overwrite: bool = False,
 ) -> Bundle:
     """Writes a bundle, proves that it loads and runs on one patch, and only then puts it at ``path``.
 
     ``weights`` are a module for safetensors, a ``ScriptModule`` for torchscript, an ``ExportedProgram`` for pt2,
     or for any kind the path of a file that holds them. ``half`` stores safetensors in half precision, in half the
-    space; they are computed with in single precision as before (see ``weight_files.halved``).
+    space; they are computed with in single precision as before (see ``weight_files.halved``). ``card`` is a page
+    about the model (Markdown), kept beside it as README.md.
 
     Raises
     ------
@@ -74,6 +77,8 @@ def save_bundle(
         write_weights(folder / spec.weights_name, weights, spec, half=half)
         taxonomy.save(folder / TAXONOMY)
         _describe(folder, spec, taxonomy, count_parameters(weights))
+        if card is not None:
+            _add_card(folder, card)
         _rehearse(folder, target)
     return Bundle.open(target)
 
@@ -164,6 +169,13 @@ def _describe(
     """Writes the ``model.json`` of a folder that has its other files."""
     files = {"weights": asset_of(folder / spec.weights_name), "taxonomy": asset_of(folder / TAXONOMY)}
     write_manifest(folder, spec_to_item(spec, taxonomy, files, parameters, specialists))
+
+
+def _add_card(folder: Path, card: str) -> None:
+    (folder / CARD).write_text(card, encoding="utf-8")
+    item = read_manifest(folder)
+    put_card(item, CARD)
+    write_manifest(folder, item)
 
 
 def _rehearse(folder: Path, target: Path) -> None:
@@ -300,5 +312,8 @@ def _copy_bundle(bundle: Bundle, target: Path, without: Sequence[str] = ()) -> N
     target.mkdir(parents=True, exist_ok=True)
     for name in (MANIFEST, *(asset.href for kind, asset in bundle.files.items() if kind not in without)):
         shutil.copyfile(bundle.path / name, target / name)
+    card = bundle.path / CARD
+    if "card" in read_manifest(bundle.path)["assets"] and card.is_file() and not card.is_symlink():
+        shutil.copyfile(card, target / CARD)
     for specialist in bundle.specialists:
         _copy_bundle(specialist.bundle, target / specialist.href)
