@@ -19,6 +19,8 @@ from collections import Counter, OrderedDict
 from collections.abc import Iterator, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
+from functools import cached_property
+from itertools import accumulate
 from pathlib import Path
 from typing import Any
 
@@ -32,7 +34,7 @@ from rssegment.write.atomic import storage_errors
 __all__ = ["BLOCK", "PixelCache"]
 
 BLOCK = 512
-"""Side of a block (px); smaller where the scene is."""
+"""Side of a block (px)."""
 
 _Key = tuple[str, str]  # source and name
 
@@ -45,14 +47,13 @@ _OPEN_FILES = 128
 
 @dataclass(frozen=True)
 class _Layout:
-    """Where things are in the file of a scene: header, marks, then records of whole blocks, each from a page's start.
+    """Where things are in the file of a scene: header, marks, then a record for each block, from a page's start.
 
-    A record is values (C, h, w), labels (h, w) uint16, valid (h, w); pixels beyond the scene are 0.
+    A record is values (C, h, w), labels (h, w) uint16, valid (h, w) of the block's pixels.
     """
 
     title: bytes
     shape: tuple[int, int]
-    block: tuple[int, int]
     bands: int
     dtype: np.dtype[Any]
 
@@ -61,8 +62,7 @@ class _Layout:
         """Scenes that differ in pixels or grid differ in ``title``."""
         bands, dtype = len(scene.present), np.dtype(scene.dtype)
         about = [scene.fingerprint, scene.shape, scene.resolution, scene.present, dtype.str, BLOCK]
-        block = min(BLOCK, _up(scene.shape[0], 16)), min(BLOCK, _up(scene.shape[1], 16))
-        return cls(_MAGIC + json.dumps(about).encode(), scene.shape, block, bands, dtype)
+        return cls(_MAGIC + json.dumps(about).encode(), scene.shape, bands, dtype)
 
     @property
     def name(self) -> str:
@@ -75,60 +75,39 @@ class _Layout:
     @property
     def grid(self) -> tuple[int, int]:
         """Number of blocks down and across."""
-        return -(-self.shape[0] // self.block[0]), -(-self.shape[1] // self.block[1])
+        return -(-self.shape[0] // BLOCK), -(-self.shape[1] // BLOCK)
 
     @property
     def blocks(self) -> int:
         return self.grid[0] * self.grid[1]
 
-    @property
-    def area(self) -> int:
-        return self.block[0] * self.block[1]
-
-    @property
-    def values_bytes(self) -> int:
-        return self.bands * self.area * self.dtype.itemsize
-
-    @property
-    def record_bytes(self) -> int:
-        return _up(self.values_bytes + 3 * self.area, _PAGE)
-
-    @property
-    def start(self) -> int:
-        """Offset of the first record."""
-        return _PAGE + _up(8 * self.blocks, _PAGE)
+    @cached_property
+    def offsets(self) -> list[int]:
+        """Where each record begins, and last where the file ends."""
+        pixel = self.bands * self.dtype.itemsize + 3
+        sizes = [_up(self.box(number).size * pixel, _PAGE) for number in range(self.blocks)]
+        return list(accumulate(sizes, initial=_PAGE + _up(8 * self.blocks, _PAGE)))
 
     @property
     def file_bytes(self) -> int:
-        return self.start + self.blocks * self.record_bytes
+        return self.offsets[-1]
 
     def box(self, number: int) -> Box:
         """Pixels of the block."""
         row, col = divmod(number, self.grid[1])
-        return Box(row * self.block[0], col * self.block[1], *self.block).clip(Box.of(self.shape))
+        return Box(row * BLOCK, col * BLOCK, BLOCK, BLOCK).clip(Box.of(self.shape))
 
     def touched(self, box: Box) -> Iterator[int]:
         """Numbers of the blocks that share a pixel with ``box``."""
-        (height, width), across = self.block, self.grid[1]
-        for row in range(box.row // height, (box.stop_row - 1) // height + 1):
-            for col in range(box.col // width, (box.stop_col - 1) // width + 1):
-                yield row * across + col
+        for row in range(box.row // BLOCK, (box.stop_row - 1) // BLOCK + 1):
+            for col in range(box.col // BLOCK, (box.stop_col - 1) // BLOCK + 1):
+                yield row * self.grid[1] + col
 
-    def views(
-        self, buffer: Any, offset: int, records: int
-    ) -> tuple[NDArray[Any], NDArray[Any], NDArray[Any]]:
-        """Values (n, C, h, w), labels and valid (n, h, w) of ``records`` records that begin at ``offset``."""
-
-        def view(shape: tuple[int, ...], dtype: Any, at: int) -> NDArray[Any]:
-            inner = np.empty(shape, dtype).strides if records else ()
-            return np.ndarray((records, *shape), dtype, buffer, offset + at, (self.record_bytes, *inner))
-
-        at = self.values_bytes
-        return (
-            view((self.bands, *self.block), self.dtype, 0),
-            view(self.block, np.uint16, at),
-            view(self.block, np.bool_, at + 2 * self.area),
-        )
+    def views(self, buffer: Any, offset: int, shape: tuple[int, int]) -> tuple[NDArray[Any], ...]:
+        """Values (C, h, w), labels and valid (h, w) of the record of a block of ``shape`` that begins at ``offset``."""
+        values = np.ndarray((self.bands, *shape), self.dtype, buffer, offset)
+        labels = np.ndarray(shape, np.uint16, buffer, offset + values.nbytes)
+        return values, labels, np.ndarray(shape, np.bool_, buffer, offset + values.nbytes + labels.nbytes)
 
 
 class _File:
@@ -139,7 +118,6 @@ class _File:
         self.descriptor = _opened(path, layout)
         self.map = mmap.mmap(self.descriptor, layout.file_bytes, access=mmap.ACCESS_READ)
         self.marks = np.frombuffer(self.map, np.uint64, layout.blocks, _PAGE)
-        self.values, self.labels, self.valid = layout.views(self.map, layout.start, layout.blocks)
         self.checked = bytearray(layout.blocks)
 
     def __del__(self) -> None:
@@ -151,21 +129,19 @@ class _File:
         """Fills the block unless it is there, whole."""
         if self.checked[number]:
             return
-        at = self.layout.start + number * self.layout.record_bytes
+        start, stop = self.layout.offsets[number : number + 2]
         mark = int(self.marks[number])
-        if not mark or mark != _mark(memoryview(self.map)[at : at + self.layout.record_bytes]):
-            record = self._record(number, scene)
-            self._write(at, record)
+        if not mark or mark != _mark(memoryview(self.map)[start:stop]):
+            record = self._record(number, scene, stop - start)
+            self._write(start, record)
             self._write(_PAGE + 8 * number, np.uint64(_mark(record)).tobytes())
         self.checked[number] = 1
 
-    def _record(self, number: int, scene: LabelledScene) -> bytearray:
-        box, record = self.layout.box(number), bytearray(self.layout.record_bytes)
+    def _record(self, number: int, scene: LabelledScene, size: int) -> bytearray:
+        box, record = self.layout.box(number), bytearray(size)
         sample = scene.read(box)
-        values, labels, valid = self.layout.views(record, 0, 1)
-        values[0, :, : box.height, : box.width] = sample.values
-        labels[0, : box.height, : box.width] = sample.labels
-        valid[0, : box.height, : box.width] = sample.valid
+        values, labels, valid = self.layout.views(record, 0, box.shape)
+        values[:], labels[:], valid[:] = sample.values, sample.labels, sample.valid
         return record
 
     def _write(self, at: int, content: bytes | bytearray) -> None:
@@ -188,9 +164,10 @@ class _File:
             block = layout.box(number)
             part = block.clip(box)
             (down, across), (rows, cols) = part.relative_to(box).slices, part.relative_to(block).slices
-            values[:, down, across] = self.values[number, :, rows, cols]
-            labels[down, across] = self.labels[number, rows, cols]
-            valid[down, across] = self.valid[number, rows, cols]
+            kept = layout.views(self.map, layout.offsets[number], block.shape)
+            values[:, down, across] = kept[0][:, rows, cols]
+            labels[down, across] = kept[1][rows, cols]
+            valid[down, across] = kept[2][rows, cols]
         return Sample(values, valid, labels)
 
 

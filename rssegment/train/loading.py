@@ -14,9 +14,10 @@ import threading
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
-from typing import Any, cast
+from typing import Any, NamedTuple, cast
 
 import torch
+from torch import Tensor
 from torch.utils.data import DataLoader
 
 from rssegment.errors import RssegmentError, RunError
@@ -26,11 +27,43 @@ from rssegment.train.cache import PixelCache
 from rssegment.train.ground import LabelledScene
 from rssegment.train.recipe import Recipe
 from rssegment.train.sampling import Sampler
-from rssegment.train.windows import ValidationBatch, ValidationWindows, Windows, collate
+from rssegment.train.windows import ValidationBatch, ValidationWindows, Windows
 
 __all__ = ["default_workers", "validation_loader", "windows_loader"]
 
 _PREFETCH = 3  # batches that each worker has ready
+
+
+class _Packed(NamedTuple):
+    """A batch as one piece of ``memory``: every tensor that goes to another process costs a connection.
+
+    ``parts``: type, first byte and shape of each tensor; ``regions`` of a ValidationBatch.
+    """
+
+    memory: Tensor
+    parts: tuple[Any, ...]
+    regions: tuple[str, ...] | None
+
+    @classmethod
+    def of(cls, batch: Batch | ValidationBatch) -> _Packed:
+        tensors, regions = [*batch], None
+        if isinstance(batch, ValidationBatch):
+            tensors, regions = [*batch.batch, batch.scored], batch.regions
+        memory = torch.empty(0, dtype=torch.uint8).set_(tensors[0].untyped_storage())
+        parts = [
+            (each.dtype, each.storage_offset() * each.itemsize, each.nbytes, tuple(each.shape))
+            for each in tensors
+        ]
+        return cls(memory, tuple(parts), regions)
+
+    def batch(self) -> Batch | ValidationBatch:
+        tensors = [
+            self.memory[start : start + size].view(kind).view(shape)
+            for kind, start, size, shape in self.parts
+        ]
+        if self.regions is None:
+            return Batch(*tensors)
+        return ValidationBatch(Batch(*tensors[:4]), tensors[4], self.regions)
 
 
 @dataclass(frozen=True)
@@ -46,9 +79,9 @@ class _Safe(torch.utils.data.Dataset[Any]):
     def __init__(self, windows: Windows | ValidationWindows) -> None:
         self.windows = windows
 
-    def __getitems__(self, indices: Sequence[int]) -> Batch | ValidationBatch | _Failure:
+    def __getitems__(self, indices: Sequence[int]) -> _Packed | _Failure:
         try:
-            return self.windows.__getitems__(indices)
+            return _Packed.of(self.windows.__getitems__(indices))
         except RssegmentError as error:
             return _Failure(type(error)(str(error)))
 
@@ -73,7 +106,7 @@ class _Loader(DataLoader[Any]):
                 raise RunError(_of_lost_worker(error)) from error
             if isinstance(batch, _Failure):
                 raise batch.error
-            yield batch
+            yield batch.batch()
 
 
 def windows_loader(
@@ -131,7 +164,7 @@ def _loader(
         batch_sampler=cast(Any, _Chunks(indices, batch)),
         num_workers=workers,
         pin_memory=how[1],
-        collate_fn=_as_is,
+        collate_fn=cast(Any, _as_is),
         generator=torch.Generator(),  # torch's own stays as it is: dropout draws from it
         **more,
     )
@@ -150,8 +183,8 @@ class _Chunks:
         return (self.indices[start : start + self.size] for start in range(0, len(self.indices), self.size))
 
 
-def _as_is(batch: Any) -> Any:
-    return batch if isinstance(batch, _Failure) else collate(batch)
+def _as_is(batch: _Packed | _Failure) -> _Packed | _Failure:
+    return batch
 
 
 def _context() -> Any:

@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
+from itertools import accumulate
 from typing import Any, NamedTuple
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from torch.utils.data import Dataset
+from torch.utils.data import Dataset, get_worker_info
 
 from rssegment.errors import ReadError
 from rssegment.grid import Box, PatchLattice, reflect
@@ -22,6 +24,7 @@ from rssegment.train.sampling import Sampler, Window, cells_mask
 __all__ = ["ValidationBatch", "ValidationWindows", "Windows", "collate"]
 
 _ATTEMPTS = 8
+_ALIGNED = 64  # bytes
 
 
 class ValidationBatch(NamedTuple):
@@ -34,24 +37,50 @@ class ValidationBatch(NamedTuple):
 
 @dataclass(frozen=True, eq=False)
 class _Arrays:
-    """A batch while it is filled: 0 and not valid where nothing was read."""
+    """A batch while it is filled, 0 and not valid where nothing was read: arrays on the memory of ``tensors``."""
 
+    tensors: tuple[torch.Tensor, ...]
     values: NDArray[Any]
     labels: NDArray[np.int32]
     valid: NDArray[np.bool_]
     present: NDArray[np.bool_]
+    scored: NDArray[np.bool_]
 
     @classmethod
-    def empty(cls, count: int, bands: int, side: int, dtype: np.dtype[Any]) -> _Arrays:
-        return cls(
-            np.zeros((count, bands, side, side), dtype),
-            np.zeros((count, side, side), np.int32),
-            np.zeros((count, side, side), np.bool_),
-            np.zeros((count, bands), np.bool_),
+    def empty(
+        cls, count: int, bands: int, side: int, dtype: np.dtype[Any], *, scored: bool = False
+    ) -> _Arrays:
+        """All in one piece of memory, so that it goes from process to process as one."""
+        area = (count, side, side)
+        parts: list[tuple[tuple[int, ...], Any]] = [((count, bands, side, side), dtype), (area, np.int32)]
+        parts += [
+            (area, np.bool_),
+            ((count, bands), np.bool_),
+            (area if scored else (0, side, side), np.bool_),
+        ]
+        sizes = [math.prod(shape) * np.dtype(kind).itemsize for shape, kind in parts]
+        starts = list(accumulate((-(-size // _ALIGNED) * _ALIGNED for size in sizes), initial=0))
+        memory = _zeros(starts[-1])
+        tensors = tuple(
+            memory[start : start + size].view(_tensor_type(kind)).view(shape)
+            for start, size, (shape, kind) in zip(starts, sizes, parts, strict=False)
         )
+        return cls(tensors, *(each.numpy() for each in tensors))
 
     def batch(self) -> Batch:
-        return Batch(*map(torch.from_numpy, (self.values, self.labels, self.valid, self.present)))
+        return Batch(*self.tensors[:4])
+
+
+def _zeros(size: int) -> torch.Tensor:
+    """(size,) uint8; in a worker memory that the main process can see, which saves a copy."""
+    if get_worker_info() is None:
+        return torch.from_numpy(np.zeros(size, np.uint8))
+    # as torch's own collate function does; such memory is new, so 0
+    return torch.empty(0, dtype=torch.uint8).set_(torch.UntypedStorage._new_shared(size))  # type: ignore[no-untyped-call]
+
+
+def _tensor_type(kind: Any) -> torch.dtype:
+    return torch.from_numpy(np.empty(0, kind)).dtype
 
 
 class Windows(Dataset[Batch]):
@@ -143,12 +172,11 @@ class ValidationWindows(Dataset[ValidationBatch]):
             Pixels can't be read; names the scene and the place.
         """
         bands = len(self.scenes[0].present)
-        arrays = _Arrays.empty(len(indices), bands, self.patch, self.dtype)
-        scored = np.zeros_like(arrays.valid)
+        arrays = _Arrays.empty(len(indices), bands, self.patch, self.dtype, scored=True)
         for place, index in enumerate(indices):
-            self._fill(arrays, scored[place], place, self.windows[index])
+            self._fill(arrays, place, self.windows[index])
         regions = tuple(self.scenes[self.windows[index].scene].region for index in indices)
-        return ValidationBatch(arrays.batch(), torch.from_numpy(scored), regions)
+        return ValidationBatch(arrays.batch(), arrays.tensors[4], regions)
 
     def core(self, window: Window) -> Box:
         """The pixels of the scene that this window alone scores, where they are validation ground."""
@@ -172,7 +200,7 @@ class ValidationWindows(Dataset[ValidationBatch]):
                 if cells[part.slices].any():
                     yield lattice.box((row, col))
 
-    def _fill(self, arrays: _Arrays, scored: NDArray[np.bool_], place: int, window: Window) -> None:
+    def _fill(self, arrays: _Arrays, place: int, window: Window) -> None:
         scene, box = self.scenes[window.scene], window.box
         rows = reflect(np.arange(box.row, box.stop_row), scene.shape[0])
         cols = reflect(np.arange(box.col, box.stop_col), scene.shape[1])
@@ -183,7 +211,7 @@ class ValidationWindows(Dataset[ValidationBatch]):
         arrays.valid[place] = sample.valid[mirrored]
         arrays.present[place] = scene.present
         core = self.core(window)
-        inner = core.relative_to(box).slices
+        inner, scored = core.relative_to(box).slices, arrays.scored[place]
         labels = sample.labels[core.relative_to(needed).slices]
         scored[inner] = cells_mask(self.roles[window.scene], VALIDATION, self.cell, core) & (labels > 0)
         arrays.labels[place][inner] = labels * scored[inner]

@@ -129,9 +129,9 @@ def test_damaged_files_are_made_anew(harm: str, tmp_path: Path) -> None:
     elif harm == "foreign":
         content = bytearray(b"something else")
     elif harm == "flipped pixel":
-        content[layout.start + 70_000] ^= 1
+        content[layout.offsets[0] + 70_000] ^= 1
     elif harm == "lost data":  # as after a power cut: the mark came to the disk, the block didn't
-        content[layout.start : layout.start + layout.record_bytes] = bytes(layout.record_bytes)
+        content[layout.offsets[0] : layout.offsets[1]] = bytes(layout.offsets[1] - layout.offsets[0])
     else:
         content[4096] ^= 255
     path.write_bytes(content)
