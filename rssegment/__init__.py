@@ -36,6 +36,9 @@ if TYPE_CHECKING:
     from rssegment.scene import Scene as Scene
     from rssegment.taxonomy import ClassMapping as ClassMapping
     from rssegment.taxonomy import Taxonomy as Taxonomy
+    from rssegment.training import Recipe as Recipe
+    from rssegment.training import Trained as Trained
+    from rssegment.training import train as train
 
 _HOMES = {
     "rssegment.config": ("PolygonOptions", "SceneOptions", "Settings"),
@@ -56,6 +59,7 @@ _HOMES = {
     ),
     "rssegment.scene": ("Scene",),
     "rssegment.taxonomy": ("ClassMapping", "Taxonomy"),
+    "rssegment.training": ("Recipe", "Trained", "train"),
 }
 _HOME_OF = {name: home for home, names in _HOMES.items() for name in names}
 
@@ -66,6 +70,7 @@ __all__ = [
     "InputError",
     "Plan",
     "PolygonOptions",
+    "Recipe",
     "ReferenceOptions",
     "Result",
     "RssegmentError",
@@ -75,12 +80,14 @@ __all__ = [
     "Scores",
     "Settings",
     "Taxonomy",
+    "Trained",
     "calibrate",
     "evaluate",
     "inspect",
     "load_model",
     "plan",
     "segment",
+    "train",
     "vectorize",
 ]
 __version__ = version("rssegment")

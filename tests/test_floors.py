@@ -29,7 +29,7 @@ FLOORS = {
     "run": 5,
     "evaluation": 2,
     "report": 6,
-    "train": 6,
+    "training": 6,
     "demo": 6,
     "cli": 7,
 }

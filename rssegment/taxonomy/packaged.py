@@ -9,7 +9,7 @@ from pathlib import Path
 from rssegment.errors import TaxonomyError
 from rssegment.taxonomy.yaml_form import decode
 
-__all__ = ["MAPPINGS", "TAXONOMIES", "Kind", "packaged", "read_yaml"]
+__all__ = ["MAPPINGS", "RECIPES", "TAXONOMIES", "Kind", "packaged", "read_yaml"]
 
 _FOLDERS = (Path(__file__).parents[1] / "configs", Path(__file__).parents[2] / "configs")  # wheel, checkout
 
@@ -29,6 +29,7 @@ class Kind:
 
 TAXONOMIES = Kind("taxonomies", "taxonomy", "taxonomy file (YAML)", 16 * 2**20)
 MAPPINGS = Kind("mappings", "mapping", "mapping of classes (YAML)", 4 * 2**20)
+RECIPES = Kind("train", "recipe", "recipe of a training (YAML)", 1 * 2**20)
 
 
 def packaged(kind: Kind) -> dict[str, Path]:

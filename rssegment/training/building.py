@@ -1,0 +1,131 @@
+"""Networks as recipes want them, and bundles of what became of them."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from importlib.util import find_spec
+from pathlib import Path
+from typing import Any
+
+from torch import Tensor, nn
+
+from rssegment.errors import InputError
+from rssegment.model import BandSpec, Bundle, ModelSpec, create_model, head_codes
+from rssegment.model.pretrained import load_encoder
+from rssegment.model.weights import read_tensors
+from rssegment.taxonomy import Taxonomy
+from rssegment.training.data import TrainingData
+from rssegment.training.recipe import Recipe
+
+__all__ = ["Begun", "begin", "model_spec"]
+
+_PACKAGE = "package:"
+_VISIBLE = ("red", "green", "blue")
+
+
+@dataclass(frozen=True)
+class Begun:
+    """A network with the architecture and options that build it, and where its weights are from."""
+
+    network: nn.Module
+    architecture: str
+    options: dict[str, Any]
+    origin: str
+
+
+def begin(recipe: Recipe, taxonomy: Taxonomy, folders: Sequence[Path]) -> Begun:
+    """The network to train: new, with a pretrained encoder, or with all that fits of a bundle.
+
+    Raises
+    ------
+    InputError
+        There is no such architecture, file or bundle, or what it holds doesn't fit.
+    """
+    options = recipe.model
+    if options.start is not None:
+        return _from_bundle(recipe, taxonomy, _found(options.start, folders))
+    chosen = dict(options.options) | ({} if options.encoder is None else {"encoder": options.encoder})
+    network = create_model(options.architecture, len(recipe.bands), taxonomy, options.head, **chosen)
+    origin = "random weights"
+    if options.encoder_weights is not None:
+        path = _found(options.encoder_weights, folders)
+        visible = [recipe.bands.index(name) for name in _VISIBLE if name in recipe.bands]
+        loaded = load_encoder(network, path, rgb=visible if len(visible) == len(_VISIBLE) else (0, 1, 2))
+        origin = f"encoder: {loaded}"
+    return Begun(network, options.architecture, chosen, origin)
+
+
+def _from_bundle(recipe: Recipe, taxonomy: Taxonomy, source: str) -> Begun:
+    """The bundle's network with every weight that has the same name and shape; the rest is new."""
+    bundle = Bundle.open(source)
+    spec = bundle.spec
+    if spec.artifact != "safetensors":
+        raise InputError(
+            f"the bundle {source} holds {spec.artifact}, which can't be trained on; expected safetensors"
+        )
+    network = create_model(
+        spec.architecture, len(recipe.bands), taxonomy, recipe.model.head, **spec.architecture_options
+    )
+    own, other = network.state_dict(), read_tensors(bundle.weights)
+    fitting: dict[str, Tensor] = {
+        name: tensor.to(own[name].dtype)
+        for name, tensor in other.items()
+        if name in own and own[name].shape == tensor.shape
+    }
+    if not fitting:
+        raise InputError(
+            f"no weight of the bundle {source} fits; are its architecture and bands the recipe's?"
+        )
+    network.load_state_dict(own | fitting)
+    origin = f"bundle {spec.name}, {len(fitting)} of {len(own)} tensors"
+    return Begun(network, spec.architecture, dict(spec.architecture_options), origin)
+
+
+def _found(path: str, folders: Sequence[Path]) -> str:
+    """``path`` below the first of ``folders`` that has it, "package:name/path" in that package; else as it is."""
+    if path.startswith(_PACKAGE):
+        return _in_package(path.removeprefix(_PACKAGE))
+    places = [Path(path), *(folder / path for folder in folders)]
+    return str(next((place for place in places if place.exists()), path))
+
+
+def _in_package(path: str) -> str:
+    """A file of an installed package, which is not imported."""
+    name, _, rest = path.partition("/")
+    spec = find_spec(name)
+    folders = [] if spec is None else list(spec.submodule_search_locations or ())
+    if not folders:
+        raise InputError(f"the package {name} is not installed; install it by: pip install {name}")
+    return str(Path(folders[0]) / rest)
+
+
+def model_spec(data: TrainingData, begun: Begun, facts: dict[str, Any]) -> ModelSpec:
+    """The description of the trained model; ``facts`` are the card's."""
+    recipe, prepare = data.recipe, data.prepare()
+    constants = zip(
+        recipe.bands, prepare.means.flatten().tolist(), prepare.stds.flatten().tolist(), strict=True
+    )
+    hierarchical = recipe.model.head == "hierarchical"
+    credits_ = dict.fromkeys(source.credit for source in recipe.sources if source.credit)
+    return ModelSpec(
+        name=recipe.name,
+        title=recipe.title or recipe.name,
+        description=" ".join(text for text in (recipe.description, recipe.limits) if text),
+        architecture=begun.architecture,
+        architecture_options=begun.options,
+        bands=tuple(
+            BandSpec(name=name, mean=mean, std=std, optional=name in recipe.optional_bands)
+            for name, mean, std in constants
+        ),
+        channels=head_codes(data.taxonomy, recipe.model.head),
+        output="scores" if hierarchical else "logits",
+        dtype=data.dtype.name,
+        value_range=data.value_range,
+        ground_resolution=recipe.resolution,
+        patch=recipe.patch,
+        overlap=recipe.overlap,
+        license=recipe.license,
+        credit="; ".join(credits_),
+        training=facts,
+    )

@@ -1,0 +1,112 @@
+"""A recipe's data, opened, counted and split: all that a training reads from."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from torch.utils.data import DataLoader
+
+from rssegment.run.progress import Progress
+from rssegment.taxonomy import Taxonomy
+from rssegment.training.batch import Batch
+from rssegment.training.cache import PixelCache
+from rssegment.training.census import BandStatistics, Census, Roles, take_census
+from rssegment.training.ground import LabelledScene
+from rssegment.training.loading import validation_loader, windows_loader
+from rssegment.training.order import StepOrder
+from rssegment.training.prepare import Prepare
+from rssegment.training.recipe import Recipe
+from rssegment.training.sampling import Sampler
+from rssegment.training.split import split_cells
+from rssegment.training.windows import ValidationBatch, ValidationWindows, common_type
+
+__all__ = ["TrainingData"]
+
+_VALIDATION_PIXELS = 1 << 20  # of a batch that is scored
+
+
+@dataclass(frozen=True, eq=False)
+class TrainingData:
+    """Labelled ground with the roles of its cells. ``remarks`` tell what a user should know."""
+
+    recipe: Recipe
+    taxonomy: Taxonomy
+    scenes: tuple[LabelledScene, ...]
+    cache: PixelCache
+    census: Census
+    roles: Roles
+    statistics: BandStatistics
+    remarks: tuple[str, ...]
+
+    @classmethod
+    def open(
+        cls,
+        recipe: Recipe,
+        taxonomy: Taxonomy,
+        scenes: Sequence[LabelledScene],
+        work: Path,
+        progress: Progress | None = None,
+    ) -> TrainingData:
+        """Counts and splits ``scenes``; ``work`` is where decoded pixels and counts are kept for the next time.
+
+        Raises
+        ------
+        InputError
+            Nothing is labelled, or nothing is left to train on.
+        ReadError
+            A file can't be read.
+        """
+        cache = PixelCache(work / "cache", scenes, int(recipe.sample.cache * 2**30))
+        census = take_census(scenes, taxonomy, cache, progress, path=work / "census.npz")
+        split = split_cells(scenes, census, recipe.split, recipe.seed)
+        statistics = census.statistics(split.roles)
+        return cls(
+            recipe, taxonomy, tuple(scenes), cache, census, split.roles, statistics,
+            (*census.remarks, *split.remarks),
+        )  # fmt: skip
+
+    @property
+    def regions(self) -> tuple[str, ...]:
+        """Regions that have validation ground."""
+        return tuple(sorted({self.scenes[window.scene].region for window in self.validation.windows}))
+
+    @property
+    def validation(self) -> ValidationWindows:
+        recipe = self.recipe
+        return ValidationWindows(
+            self.scenes, self.census, self.roles, self.cache, patch=recipe.patch, overlap=recipe.overlap
+        )
+
+    @property
+    def dtype(self) -> np.dtype[Any]:
+        """Type of the values that windows have."""
+        return common_type(self.scenes)
+
+    @property
+    def value_range(self) -> tuple[float, float]:
+        """Least and greatest value of any band, or what the type holds where that is a byte."""
+        if self.dtype == np.uint8:
+            return 0.0, 255.0
+        return float(np.min(self.statistics.low)), float(np.max(self.statistics.high))
+
+    def prepare(self) -> Prepare:
+        """The normalisation that the bundle will have."""
+        return Prepare(self.statistics.mean.round(3).tolist(), self.statistics.std.round(3).tolist())
+
+    def training_batches(self, order: StepOrder, pin_memory: bool) -> DataLoader[Batch]:
+        """Batches in the order of steps."""
+        sampler = Sampler(self.census, self.roles, self.recipe)
+        return windows_loader(
+            self.scenes, sampler, self.recipe, order, cache=self.cache, pin_memory=pin_memory
+        )
+
+    def validation_batches(self, rank: int, ranks: int, pin_memory: bool) -> DataLoader[ValidationBatch]:
+        """All validation windows, or of several processes every so many-th."""
+        windows = self.validation
+        windows.windows = windows.windows[rank::ranks]
+        batch = max(1, _VALIDATION_PIXELS // self.recipe.patch**2)
+        return validation_loader(windows, batch, workers=self.recipe.sample.workers, pin_memory=pin_memory)

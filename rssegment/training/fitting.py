@@ -1,0 +1,167 @@
+"""The loop over steps: Lightning's trainer with our callbacks, from wherever a training stands."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from importlib.util import find_spec
+from typing import Any
+
+import lightning
+import torch
+from lightning.pytorch.callbacks import Callback
+from lightning.pytorch.loggers import TensorBoardLogger
+from safetensors.torch import load_file
+
+from rssegment.evaluation import Scores
+from rssegment.predict.runtime import resolve_device
+from rssegment.training.callbacks import Averaging, Keeper, Log, Pictures, Reporting, averaged
+from rssegment.training.data import TrainingData
+from rssegment.training.folder import BEST, TrainingFolder
+from rssegment.training.module import Segmenter, out_of_memory
+from rssegment.training.order import StepOrder
+from rssegment.training.recipe import Recipe
+from rssegment.training.watch import Watch
+
+__all__ = ["Fitted", "fit"]
+
+
+ByRegion = dict[str, Scores]
+
+
+@dataclass(frozen=True)
+class Fitted:
+    """What a training found: ``scores`` by region, "" for all of it; ``without``: the same, optional bands left out.
+
+    ``steps``: those done; ``kept``: the step whose weights were kept; ``seconds`` spent; ``device``: where it ran.
+    """
+
+    scores: ByRegion
+    without: ByRegion
+    steps: int
+    kept: int
+    seconds: float
+    device: str
+
+
+def fit(
+    data: TrainingData, network: torch.nn.Module, folder: TrainingFolder, device: str | None, watch: Watch
+) -> Fitted:
+    """Trains ``network`` in place; at the end it holds the weights to keep: the last, or with patience the best.
+
+    Raises
+    ------
+    InputError
+        A batch doesn't fit into memory, or there is no such device.
+    ModelError
+        The loss is not finite.
+    KeyboardInterrupt
+        The user wants no more; the last checkpoint stays.
+    """
+    recipe = data.recipe
+    module = Segmenter(network.to(memory_format=torch.channels_last), data)
+    keeper = Keeper(folder.work)
+    trainer = _trainer(
+        recipe, folder, resolve_device(device or "auto"), device, _callbacks(recipe, folder, keeper, watch)
+    )
+    order = StepOrder(recipe, trainer.global_rank, trainer.world_size)
+    on_gpu = trainer.strategy.root_device.type == "cuda"
+    batches = data.training_batches(order, on_gpu)
+    batches.batch_sampler.sampler = order  # type: ignore[union-attr]  # Lightning tells it the epoch
+    held_out = (
+        data.validation_batches(trainer.global_rank, trainer.world_size, on_gpu) if data.regions else None
+    )
+    with _interrupts(trainer), _memory(recipe):
+        trainer.fit(module, batches, held_out, ckpt_path=folder.checkpoint, weights_only=True)
+    network.load_state_dict(averaged(trainer, module))  # a training that was complete already ran no step
+    kept = trainer.global_step
+    if recipe.patience is not None and (folder.work / BEST).exists():
+        network.load_state_dict(load_file(folder.work / BEST))
+        kept = keeper.best_step
+    steps, place = trainer.global_step, str(trainer.strategy.root_device)
+    return Fitted(*_scored(trainer, module, held_out), steps, kept, keeper.seconds, place)
+
+
+def _callbacks(recipe: Recipe, folder: TrainingFolder, keeper: Keeper, watch: Watch) -> list[Callback]:
+    callbacks: list[Callback] = [Log(folder.log, watch), Pictures(folder.pictures)]
+    if recipe.optimizer.average:
+        callbacks.append(Averaging(recipe.optimizer.average))
+    if watch.progress is not None:
+        callbacks.append(Reporting(watch.progress, recipe))
+    return [*callbacks, keeper]
+
+
+def _trainer(
+    recipe: Recipe, folder: TrainingFolder, place: str, asked: str | None, callbacks: list[Callback]
+) -> lightning.Trainer:
+    kind, _, number = place.partition(":")
+    every = asked in (None, "auto", "cuda") and kind == "cuda"
+    devices: Any = "auto" if every else [int(number or 0)] if kind == "cuda" else 1
+    loggers = [TensorBoardLogger(folder.path, name="logs", version="")] if find_spec("tensorboard") else []
+    return lightning.Trainer(
+        accelerator={"cuda": "gpu"}.get(kind, kind),
+        devices=devices,
+        precision="bf16-mixed" if half_precision(recipe, kind) else "32-true",
+        max_epochs=recipe.optimizer.steps // recipe.validate_every,
+        accumulate_grad_batches=recipe.optimizer.accumulate,
+        gradient_clip_val=recipe.optimizer.clip,
+        deterministic=True if kind == "cpu" else "warn",
+        callbacks=callbacks,
+        logger=loggers,
+        log_every_n_steps=min(50, recipe.validate_every),
+        default_root_dir=folder.work,
+        use_distributed_sampler=False,
+        num_sanity_val_steps=0,
+        enable_checkpointing=False,
+        enable_progress_bar=False,
+        enable_model_summary=False,
+    )
+
+
+def half_precision(recipe: Recipe, kind: str) -> bool:
+    """Whether forward passes are taken in bfloat16: where the device has instructions for it, unless told otherwise."""
+    if recipe.optimizer.precision != "auto":
+        return recipe.optimizer.precision == "bf16"
+    if kind == "cpu":
+        return bool(torch.cpu._is_avx512_bf16_supported() or torch.cpu._is_amx_tile_supported())
+    return kind == "cuda" and torch.cuda.is_bf16_supported()
+
+
+def _scored(
+    trainer: lightning.Trainer, module: Segmenter, held_out: Any
+) -> tuple[dict[str, Scores], dict[str, Scores]]:
+    """Scores of the weights that are kept, with all bands and without the optional ones."""
+    if held_out is None:
+        return {}, {}
+    trainer.callbacks = []  # type: ignore[attr-defined]  # no average, log or pictures any more
+    found = []
+    for without in (False, True)[: 1 + any(module.recipe.optional)]:
+        module.drops_optional = without
+        trainer.validate(module, held_out, verbose=False)
+        found.append(dict(module.scores))
+    module.drops_optional = False
+    return found[0], found[1] if len(found) > 1 else {}
+
+
+@contextmanager
+def _memory(recipe: Recipe) -> Iterator[None]:
+    try:
+        yield
+    except torch.OutOfMemoryError as error:
+        raise out_of_memory(recipe) from error
+    except RuntimeError as error:
+        if "can't allocate memory" in str(error):  # of the CPU
+            raise out_of_memory(recipe) from error
+        raise
+
+
+@contextmanager
+def _interrupts(trainer: lightning.Trainer) -> Iterator[None]:
+    """Lightning ends the program on an interrupt; that is for whoever called us to decide."""
+    try:
+        yield
+    except SystemExit as error:
+        if trainer.interrupted:
+            raise KeyboardInterrupt from error
+        raise

@@ -1,0 +1,202 @@
+"""From a recipe to a bundle: data, network, steps, scores, card."""
+
+from __future__ import annotations
+
+import logging
+import warnings
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, replace
+from importlib.metadata import version
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import torch
+
+from rssegment.errors import InputError
+from rssegment.evaluation import Scores
+from rssegment.model import save_bundle
+from rssegment.run.progress import Progress
+from rssegment.taxonomy import Taxonomy
+from rssegment.training.building import Begun, begin, model_spec
+from rssegment.training.card import ModelCard, Outcome, hardware, sources_of, versions
+from rssegment.training.data import TrainingData
+from rssegment.training.folder import TrainingFolder, fingerprint_of
+from rssegment.training.ground import LabelledScene
+from rssegment.training.recipe import Recipe
+from rssegment.training.watch import Watch
+
+if TYPE_CHECKING:
+    from rssegment.training.fitting import Fitted
+
+__all__ = ["Trained", "train"]
+
+
+@dataclass(frozen=True)
+class Trained:
+    """A finished training: the ``bundle``'s folder, the training's ``folder``, and ``scores`` on validation ground by
+    region, "" for all of it, empty where there is none."""
+
+    bundle: Path
+    folder: Path
+    scores: dict[str, Scores]
+    card: ModelCard
+
+    def __str__(self) -> str:
+        told = self.scores[""].table() if "" in self.scores else "no validation ground, no scores"
+        return f"{told}\n{self.bundle}"
+
+    def as_dict(self) -> dict[str, Any]:
+        """Plain values for JSON."""
+        return {"bundle": str(self.bundle), "folder": str(self.folder), **self.card.facts()}
+
+
+def train(
+    recipe: Recipe | str | Path,
+    out: str | Path,
+    *,
+    data: str | Path | None = None,
+    leave_out: Sequence[str] = (),
+    device: str | None = None,
+    overwrite: bool = False,
+    resume: bool = False,
+    progress: Progress | None = None,
+    say: Callable[[str], None] | None = None,
+) -> Trained:
+    """Trains the model of ``recipe`` (a YAML file) in the folder ``out``, which then has a ``bundle`` with its card.
+
+    Paths in the recipe are relative to ``data``, by default the recipe's folder. ``leave_out`` names regions that are
+    not trained on but scored. ``device`` is "cpu", "cuda", "cuda:1", or "cuda" for all GPUs; default: what is there.
+    ``resume`` goes on with an interrupted training, on the same trajectory; ``overwrite`` replaces an earlier one.
+    ``progress`` and ``say`` are told of steps and of scores.
+
+    Returns
+    -------
+    Trained
+        The bundle and its scores on validation ground.
+
+    Raises
+    ------
+    InputError
+        The recipe or its data can't be used, or a batch doesn't fit into memory.
+    ModelError
+        The loss is not finite.
+    """
+    check_installed()
+    source = recipe if isinstance(recipe, Recipe) else Recipe.load(recipe)
+    beside = Path.cwd() if isinstance(recipe, Recipe) else Path(recipe).resolve().parent
+    job = _Job.of(source, TrainingFolder(Path(out)), (Path(data or beside), beside), leave_out)
+    job.folder.prepare(job.fingerprint, resume=resume, overwrite=overwrite)
+    return job.run(device, Watch(progress, say))
+
+
+def check_installed() -> None:
+    """Raises InputError where what only training needs is not installed."""
+    try:
+        import lightning  # noqa: F401
+    except ImportError as error:
+        raise InputError(
+            "training needs lightning, which is not installed: pip install 'rssegment[train]'"
+        ) from error
+
+
+@dataclass(frozen=True)
+class _Job:
+    """A training whose recipe and scenes are checked."""
+
+    recipe: Recipe
+    taxonomy: Taxonomy
+    scenes: tuple[LabelledScene, ...]
+    folder: TrainingFolder
+    places: tuple[Path, ...]
+    fingerprint: str
+
+    @classmethod
+    def of(
+        cls, recipe: Recipe, folder: TrainingFolder, places: tuple[Path, ...], leave_out: Sequence[str]
+    ) -> _Job:
+        """``places``: the data folder, then others where files of the recipe may be."""
+        from rssegment.training.sources import open_sources
+
+        taxonomy = Taxonomy.load(recipe.taxonomy)
+        recipe = in_whole_epochs(recipe)
+        scenes = left_out(open_sources(recipe, places[0], taxonomy=taxonomy), leave_out)
+        versions = [version("rssegment"), torch.__version__, *leave_out]
+        return cls(recipe, taxonomy, scenes, folder, places, fingerprint_of(recipe, scenes, versions))
+
+    def run(self, device: str | None, watch: Watch) -> Trained:
+        from rssegment.training.fitting import fit
+
+        torch.manual_seed(self.recipe.seed)  # the new layers
+        begun = begin(self.recipe, self.taxonomy, self.places)
+        data = TrainingData.open(self.recipe, self.taxonomy, self.scenes, self.folder.work, watch.progress)
+        for remark in data.remarks:
+            watch.tell(remark)
+        with _quiet():
+            fitted = fit(data, begun.network, self.folder, device, watch)
+        return self._finished(data, begun, fitted)
+
+    def _finished(self, data: TrainingData, begun: Begun, fitted: Fitted) -> Trained:
+        card = ModelCard(
+            self.recipe,
+            self.taxonomy,
+            sources_of(self.recipe, self.scenes, data.census, data.roles),
+            Outcome(
+                sum(parameter.numel() for parameter in begun.network.parameters()),
+                begun.origin,
+                fitted.steps,
+                fitted.kept,
+                fitted.seconds,
+                hardware(fitted.device),
+                versions(),
+            ),
+            fitted.scores,
+            fitted.without,
+            remarks=data.remarks,
+        )
+        bundle = save_bundle(
+            self.folder.bundle,
+            begun.network.eval().cpu(),
+            model_spec(data, begun, card.facts()),
+            self.taxonomy,
+            overwrite=True,
+            half=self.recipe.half,
+            card=card.markdown(),
+        )
+        self.folder.finish(card.facts())
+        return Trained(bundle.path, self.folder.path, fitted.scores, card)
+
+
+def in_whole_epochs(recipe: Recipe) -> Recipe:
+    """The recipe with its steps made a multiple of those between validations."""
+    options = recipe.optimizer
+    epochs = max(1, round(options.steps / recipe.validate_every))
+    every = max(1, options.steps // epochs)
+    optimizer = options.model_copy(update={"steps": epochs * every})
+    return recipe.model_copy(update={"optimizer": optimizer, "validate_every": every})
+
+
+def left_out(scenes: Sequence[LabelledScene], regions: Sequence[str]) -> tuple[LabelledScene, ...]:
+    """The scenes, those of ``regions`` for validation only."""
+    known = sorted({scene.region for scene in scenes})
+    if unknown := [region for region in regions if region not in known]:
+        raise InputError(
+            f"there is no region {', '.join(unknown)} to leave out; the recipe has {', '.join(known)}"
+        )
+    return tuple(replace(s, role="validation") if s.region in regions else s for s in scenes)  # type: ignore[type-var]
+
+
+@contextmanager
+def _quiet() -> Iterator[None]:
+    """Keeps Lightning from telling of itself."""
+    loggers = [logging.getLogger(name) for name in ("lightning", "lightning.pytorch", "lightning.fabric")]
+    levels = [logger.level for logger in loggers]
+    try:
+        for logger in loggers:
+            logger.setLevel(logging.ERROR)
+        with warnings.catch_warnings():
+            warnings.filterwarnings("ignore", module="lightning")
+            yield
+    finally:
+        for logger, level in zip(loggers, levels, strict=True):
+            logger.setLevel(level)
