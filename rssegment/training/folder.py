@@ -20,15 +20,9 @@ __all__ = ["BEST", "CHECKPOINT", "TrainingFolder", "fingerprint_of"]
 
 CHECKPOINT, BEST = "last.ckpt", "best.safetensors"
 
-_ABOUT = {
-    "title",
-    "description",
-    "limits",
-    "license",
-    "half",
-    "patch",
-    "overlap",
-}  # decide nothing of the weights
+# what decides nothing of the weights
+_ABOUT = {"title": True, "description": True, "limits": True, "license": True, "half": True}
+_ABOUT_SOURCES = {"sources": {"__all__": {"credit": True, "license": True}}}
 
 
 @dataclass(frozen=True)
@@ -117,9 +111,8 @@ class TrainingFolder:
 
 def fingerprint_of(recipe: Recipe, scenes: Sequence[LabelledScene], more: Sequence[str]) -> str:
     """Hex digest of all that decides the weights; ``more`` are versions and what else there is."""
-    about_sources = {"sources": {"__all__": _SOURCE_ABOUT}}
     values = {
-        "recipe": recipe.model_dump(mode="json", exclude=dict.fromkeys(_ABOUT, True) | about_sources),
+        "recipe": recipe.model_dump(mode="json", exclude=_ABOUT | _ABOUT_SOURCES),
         "scenes": [(scene.source, scene.name, scene.fingerprint) for scene in scenes],
         "more": list(more),
     }
