@@ -21,8 +21,10 @@ __all__ = ["BEST", "CHECKPOINT", "TrainingFolder", "fingerprint_of"]
 CHECKPOINT, BEST = "last.ckpt", "best.safetensors"
 
 # what decides nothing of the weights
-_ABOUT = {"title": True, "description": True, "limits": True, "license": True, "half": True}
-_ABOUT_SOURCES = {"sources": {"__all__": {"credit": True, "license": True}}}
+_ABOUT: dict[str, Any] = {
+    **dict.fromkeys(("title", "description", "limits", "license", "half"), True),
+    "sources": {"__all__": {"credit": True, "license": True}},
+}
 
 
 @dataclass(frozen=True)
@@ -112,7 +114,7 @@ class TrainingFolder:
 def fingerprint_of(recipe: Recipe, scenes: Sequence[LabelledScene], more: Sequence[str]) -> str:
     """Hex digest of all that decides the weights; ``more`` are versions and what else there is."""
     values = {
-        "recipe": recipe.model_dump(mode="json", exclude=_ABOUT | _ABOUT_SOURCES),
+        "recipe": recipe.model_dump(mode="json", exclude=_ABOUT),
         "scenes": [(scene.source, scene.name, scene.fingerprint) for scene in scenes],
         "more": list(more),
     }
