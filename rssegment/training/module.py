@@ -59,7 +59,7 @@ class Segmenter(lightning.LightningModule):
         with torch.no_grad(), torch.autocast(self.device.type, enabled=False):
             batch = self.augment(self.prepare(batch), self.recipe.seed, rank_step)
         try:
-            loss = self._loss(batch)
+            loss = self.loss_of(batch)
         except torch.OutOfMemoryError as error:
             raise out_of_memory(self.recipe) from error
         if not bool(torch.isfinite(loss)):
@@ -69,7 +69,8 @@ class Segmenter(lightning.LightningModule):
         self.log("loss", loss.detach(), prog_bar=False)
         return loss
 
-    def _loss(self, batch: Batch) -> Tensor:
+    def loss_of(self, batch: Batch) -> Tensor:
+        """The loss of prepared patches, that of second outputs included."""
         outputs = self.model.network(batch.values)
         several = list(outputs) if isinstance(outputs, tuple | list) else [outputs]
         losses = [self.loss(self.model.leaf_logits(output), batch.labels) for output in several]
