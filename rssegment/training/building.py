@@ -18,7 +18,7 @@ from rssegment.taxonomy import Taxonomy
 from rssegment.training.data import TrainingData
 from rssegment.training.recipe import Recipe
 
-__all__ = ["Begun", "begin", "model_spec"]
+__all__ = ["Begun", "begin", "check_described", "found_at", "model_spec"]
 
 _PACKAGE = "package:"
 _VISIBLE = ("red", "green", "blue")
@@ -44,12 +44,12 @@ def begin(recipe: Recipe, taxonomy: Taxonomy, folders: Sequence[Path]) -> Begun:
     """
     options = recipe.model
     if options.start is not None:
-        return _from_bundle(recipe, taxonomy, _found(options.start, folders))
+        return _from_bundle(recipe, taxonomy, found_at(options.start, folders))
     chosen = dict(options.options) | ({} if options.encoder is None else {"encoder": options.encoder})
     network = create_model(options.architecture, len(recipe.bands), taxonomy, options.head, **chosen)
     origin = "random weights"
     if options.encoder_weights is not None:
-        path = _found(options.encoder_weights, folders)
+        path = found_at(options.encoder_weights, folders)
         visible = [recipe.bands.index(name) for name in _VISIBLE if name in recipe.bands]
         loaded = load_encoder(network, path, rgb=visible if len(visible) == len(_VISIBLE) else (0, 1, 2))
         origin = f"encoder: {loaded}"
@@ -82,7 +82,7 @@ def _from_bundle(recipe: Recipe, taxonomy: Taxonomy, source: str) -> Begun:
     return Begun(network, spec.architecture, dict(spec.architecture_options), origin)
 
 
-def _found(path: str, folders: Sequence[Path]) -> str:
+def found_at(path: str, folders: Sequence[Path]) -> str:
     """``path`` below the first of ``folders`` that has it, "package:name/path" in that package; else as it is."""
     if path.startswith(_PACKAGE):
         return _in_package(path.removeprefix(_PACKAGE))
@@ -93,6 +93,10 @@ def _found(path: str, folders: Sequence[Path]) -> str:
 def _in_package(path: str) -> str:
     """A file of an installed package, which is not imported."""
     name, _, rest = path.partition("/")
+    if not name.isidentifier() or not rest:
+        raise InputError(
+            f"{_PACKAGE}{path} names no file of a package; expected {_PACKAGE}name/path, the name without dots"
+        )
     spec = find_spec(name)
     folders = [] if spec is None else list(spec.submodule_search_locations or ())
     if not folders:
@@ -100,13 +104,27 @@ def _in_package(path: str) -> str:
     return str(Path(folders[0]) / rest)
 
 
+def check_described(recipe: Recipe, taxonomy: Taxonomy, begun: Begun) -> None:
+    """Raises BundleError where no bundle can have what the recipe says."""
+    _spec(recipe, taxonomy, begun, [(0.0, 1.0)] * len(recipe.bands))
+
+
 def model_spec(data: TrainingData, begun: Begun, facts: dict[str, Any]) -> ModelSpec:
     """The description of the trained model; ``facts`` are the card's."""
-    recipe, prepare = data.recipe, data.prepare()
-    constants = zip(
-        recipe.bands, prepare.means.flatten().tolist(), prepare.stds.flatten().tolist(), strict=True
-    )
-    hierarchical = recipe.model.head == "hierarchical"
+    prepare = data.prepare()
+    constants = list(zip(prepare.means.flatten().tolist(), prepare.stds.flatten().tolist(), strict=True))
+    values = {"dtype": data.dtype.name, "value_range": data.value_range, "training": facts}
+    return _spec(data.recipe, data.taxonomy, begun, constants, values)
+
+
+def _spec(
+    recipe: Recipe,
+    taxonomy: Taxonomy,
+    begun: Begun,
+    constants: Sequence[tuple[float, float]],
+    values: dict[str, Any] | None = None,
+) -> ModelSpec:
+    """``constants``: mean and standard deviation of each band; ``values``: what else is known of the data."""
     credits_ = dict.fromkeys(source.credit for source in recipe.sources if source.credit)
     return ModelSpec(
         name=recipe.name,
@@ -116,16 +134,14 @@ def model_spec(data: TrainingData, begun: Begun, facts: dict[str, Any]) -> Model
         architecture_options=begun.options,
         bands=tuple(
             BandSpec(name=name, mean=mean, std=std, optional=name in recipe.optional_bands)
-            for name, mean, std in constants
+            for name, (mean, std) in zip(recipe.bands, constants, strict=True)
         ),
-        channels=head_codes(data.taxonomy, recipe.model.head),
-        output="scores" if hierarchical else "logits",
-        dtype=data.dtype.name,
-        value_range=data.value_range,
+        channels=head_codes(taxonomy, recipe.model.head),
+        output="scores" if recipe.model.head == "hierarchical" else "logits",
         ground_resolution=recipe.resolution,
         patch=recipe.patch,
         overlap=recipe.overlap,
         license=recipe.license,
         credit="; ".join(credits_),
-        training=facts,
+        **(values or {}),
     )

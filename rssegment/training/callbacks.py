@@ -63,6 +63,11 @@ class Keeper(Callback):
         """Time spent on the training, before and after it was resumed."""
         return self._before + time.monotonic() - self._began
 
+    def on_fit_start(self, trainer: lightning.Trainer, module: lightning.LightningModule) -> None:
+        """A training that had ended early is not gone on with."""
+        assert isinstance(module, Segmenter)
+        trainer.should_stop = self._waited_enough(module)
+
     def on_validation_end(self, trainer: lightning.Trainer, module: lightning.LightningModule) -> None:
         assert isinstance(module, Segmenter)
         if trainer.sanity_checking:
@@ -72,9 +77,11 @@ class Keeper(Callback):
         if score > self.best:
             self.best, self.best_step, self.waited = score, trainer.global_step, 0
             self._keep_best(trainer, module)
+        trainer.should_stop = self._waited_enough(module)
+
+    def _waited_enough(self, module: Segmenter) -> bool:
         patience = module.recipe.patience
-        if patience is not None and self.waited >= patience:
-            trainer.should_stop = True
+        return patience is not None and self.waited >= patience
 
     def on_train_epoch_end(self, trainer: lightning.Trainer, module: lightning.LightningModule) -> None:
         """After the last thing that changes a state in an epoch."""
@@ -114,13 +121,14 @@ def averaged(trainer: lightning.Trainer, module: Segmenter) -> dict[str, Tensor]
 
 @dataclass
 class Log(Callback):
-    """A table (CSV) with a line for each validation: step, loss since the last, rate, Mpx/s, scores.
+    """A table (CSV) with a line for each epoch: step, loss since the last, rate, Mpx/s, scores if there are any.
 
-    A resumed training goes on with the lines up to the step that it resumes from.
+    A training that is resumed after ``step`` goes on with the lines up to there.
     """
 
     path: Path
     watch: Watch
+    step: int = 0
     _losses: list[Tensor] = field(default_factory=list)
     _since: float = 0.0
     _training: float = 0.0
@@ -128,7 +136,7 @@ class Log(Callback):
     def on_fit_start(self, trainer: lightning.Trainer, module: lightning.LightningModule) -> None:
         if trainer.is_global_zero and self.path.exists():
             rows = list(csv.DictReader(io.StringIO(self.path.read_text())))
-            self._write([row for row in rows if int(row["step"]) <= trainer.global_step])
+            self._write([row for row in rows if int(row["step"]) <= self.step])
 
     def on_train_epoch_start(self, trainer: lightning.Trainer, module: lightning.LightningModule) -> None:
         self._losses, self._since = [], time.monotonic()
@@ -137,9 +145,9 @@ class Log(Callback):
         self._losses.append(outputs["loss"].detach())
         self._training = time.monotonic() - self._since
 
-    def on_validation_end(self, trainer: lightning.Trainer, module: lightning.LightningModule) -> None:
+    def on_train_epoch_end(self, trainer: lightning.Trainer, module: lightning.LightningModule) -> None:
         assert isinstance(module, Segmenter)
-        if trainer.sanity_checking or not trainer.is_global_zero:
+        if not trainer.is_global_zero:
             return
         recipe = module.recipe
         pixels = len(self._losses) * recipe.sample.batch * recipe.sample.patch**2 * trainer.world_size

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -10,6 +11,7 @@ from typing import Any
 import numpy as np
 from torch.utils.data import DataLoader
 
+from rssegment.errors import InputError
 from rssegment.run.progress import Progress
 from rssegment.taxonomy import Taxonomy
 from rssegment.training.batch import Batch
@@ -56,7 +58,7 @@ class TrainingData:
         Raises
         ------
         InputError
-            Nothing is labelled, or nothing is left to train on.
+            Nothing is labelled, nothing is left to train on, or a band has one value everywhere.
         ReadError
             A file can't be read.
         """
@@ -64,6 +66,7 @@ class TrainingData:
         census = take_census(scenes, taxonomy, cache, progress, path=work / "census.npz")
         split = split_cells(scenes, census, recipe.split, recipe.seed)
         statistics = census.statistics(split.roles)
+        _check_bands(recipe, statistics)
         return cls(
             recipe, taxonomy, tuple(scenes), cache, census, split.roles, statistics,
             (*census.remarks, *split.remarks),
@@ -94,8 +97,11 @@ class TrainingData:
         return float(np.min(self.statistics.low)), float(np.max(self.statistics.high))
 
     def prepare(self) -> Prepare:
-        """The normalisation that the bundle will have."""
-        return Prepare(self.statistics.mean.round(3).tolist(), self.statistics.std.round(3).tolist())
+        """The normalisation that the bundle will have: to three decimals, or as many more as small values need."""
+        spread = self.statistics.std.tolist()
+        digits = [3 - min(0, math.floor(math.log10(std))) for std in spread]
+        means = map(round, self.statistics.mean.tolist(), digits)
+        return Prepare([*means], [*map(round, spread, digits)])
 
     def training_batches(self, order: StepOrder, pin_memory: bool) -> DataLoader[Batch]:
         """Batches in the order of steps."""
@@ -110,3 +116,12 @@ class TrainingData:
         windows.windows = windows.windows[rank::ranks]
         batch = max(1, _VALIDATION_PIXELS // self.recipe.patch**2)
         return validation_loader(windows, batch, workers=self.recipe.sample.workers, pin_memory=pin_memory)
+
+
+def _check_bands(recipe: Recipe, statistics: BandStatistics) -> None:
+    for name, std, value in zip(recipe.bands, statistics.std, statistics.low, strict=True):
+        if not std > 0:
+            raise InputError(
+                f"band {name} is {value:g} all over the ground that is trained on, so there is nothing to learn from "
+                "it: leave it out of bands, or see whether the images' bands are listed in their order"
+            )

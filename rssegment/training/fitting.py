@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import pickle
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -14,6 +15,7 @@ from lightning.pytorch.callbacks import Callback
 from lightning.pytorch.loggers import TensorBoardLogger
 from safetensors.torch import load_file
 
+from rssegment.errors import InputError, OutputError
 from rssegment.evaluation import Scores
 from rssegment.predict.runtime import resolve_device
 from rssegment.training.callbacks import Averaging, Keeper, Log, Pictures, Reporting, averaged
@@ -60,12 +62,17 @@ def fit(
         The user wants no more; the last checkpoint stays.
     """
     recipe = data.recipe
+    if recipe.patience is not None and not data.regions:
+        raise InputError(
+            "patience ends a training by scores, and no ground is kept for validation: leave patience out, or give "
+            "split.validation a share of the ground or a source the role validation"
+        )
     module = Segmenter(network.to(memory_format=torch.channels_last), data)
-    keeper = Keeper(folder.work)
-    trainer = _trainer(
-        recipe, folder, resolve_device(device or "auto"), device, _callbacks(recipe, folder, keeper, watch)
-    )
+    keeper, done = Keeper(folder.work), _steps_done(folder)
+    callbacks = _callbacks(recipe, folder, keeper, Log(folder.log, watch, done))
+    trainer = _trainer(recipe, folder, resolve_device(device or "auto"), device, callbacks)
     order = StepOrder(recipe, trainer.global_rank, trainer.world_size)
+    order.set_epoch(done // recipe.validate_every)  # workers begin to read before Lightning tells it
     on_gpu = trainer.strategy.root_device.type == "cuda"
     batches = data.training_batches(order, on_gpu)
     batches.batch_sampler.sampler = order  # type: ignore[union-attr]  # Lightning tells it the epoch
@@ -80,15 +87,30 @@ def fit(
         network.load_state_dict(load_file(folder.work / BEST))
         kept = keeper.best_step
     steps, place = trainer.global_step, str(trainer.strategy.root_device)
-    return Fitted(*_scored(trainer, module, held_out), steps, kept, keeper.seconds, place)
+    with _interrupts(trainer), _memory(recipe):
+        scores, without = _scored(trainer, module, held_out)
+    return Fitted(scores, without, steps, kept, keeper.seconds, place)
 
 
-def _callbacks(recipe: Recipe, folder: TrainingFolder, keeper: Keeper, watch: Watch) -> list[Callback]:
-    callbacks: list[Callback] = [Log(folder.log, watch), Pictures(folder.pictures)]
+def _steps_done(folder: TrainingFolder) -> int:
+    """The step after which the training is resumed."""
+    if folder.checkpoint is None:
+        return 0
+    try:
+        found = torch.load(folder.checkpoint, map_location="meta", weights_only=True, mmap=True)
+        return int(found["global_step"])
+    except (RuntimeError, pickle.UnpicklingError, EOFError, KeyError, TypeError) as error:
+        raise OutputError(
+            f"{folder.checkpoint}, which the training is resumed from, is damaged: start afresh with --overwrite"
+        ) from error
+
+
+def _callbacks(recipe: Recipe, folder: TrainingFolder, keeper: Keeper, log: Log) -> list[Callback]:
+    callbacks: list[Callback] = [log, Pictures(folder.pictures)]
     if recipe.optimizer.average:
         callbacks.append(Averaging(recipe.optimizer.average))
-    if watch.progress is not None:
-        callbacks.append(Reporting(watch.progress, recipe))
+    if log.watch.progress is not None:
+        callbacks.append(Reporting(log.watch.progress, recipe))
     return [*callbacks, keeper]
 
 
@@ -134,7 +156,7 @@ def _scored(
     """Scores of the weights that are kept, with all bands and without the optional ones."""
     if held_out is None:
         return {}, {}
-    trainer.callbacks = []  # type: ignore[attr-defined]  # no average, log or pictures any more
+    trainer.callbacks, trainer.loggers = [], []  # type: ignore[attr-defined]  # no average, log, pictures any more
     found = []
     for without in (False, True)[: 1 + any(module.recipe.optional)]:
         module.drops_optional = without

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import hashlib
 import json
-import shutil
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -24,6 +23,7 @@ CHECKPOINT, BEST = "last.ckpt", "best.safetensors"
 _ABOUT: dict[str, Any] = {
     **dict.fromkeys(("title", "description", "limits", "license", "half"), True),
     "sources": {"__all__": {"credit": True, "license": True}},
+    "sample": {"workers": True, "cache": True},
 }
 
 
@@ -102,12 +102,11 @@ class TrainingFolder:
         return self.work / "training.json"
 
     def _clear(self) -> None:
-        """Removes what trainings write, and nothing else; the cache of pixels stays."""
-        for path in (self.bundle, self.pictures, self.path / "logs"):
-            shutil.rmtree(path, ignore_errors=True)
-        kept = {"cache", "census"}
-        work = [path for path in self.work.iterdir() if path.is_file() and path.stem not in kept]
-        for path in (self.log, self.record, *work):
+        """Removes what trainings write on the way, and nothing else; the cache of pixels stays, and the bundle until
+        there is a new one."""
+        for path in (*self.pictures.glob("step_*.png"), *(self.path / "logs").glob("events.out.tfevents.*")):
+            path.unlink(missing_ok=True)
+        for path in (self.record, self.log, self.work / CHECKPOINT, self.work / BEST):
             path.unlink(missing_ok=True)
 
 

@@ -2,10 +2,7 @@
 
 from __future__ import annotations
 
-import logging
-import warnings
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from importlib.metadata import version
 from pathlib import Path
@@ -16,14 +13,16 @@ import torch
 from rssegment.errors import InputError
 from rssegment.evaluation import Scores
 from rssegment.model import save_bundle
+from rssegment.predict.runtime import resolve_device
 from rssegment.run.progress import Progress
 from rssegment.taxonomy import Taxonomy
-from rssegment.training.building import Begun, begin, model_spec
+from rssegment.training.building import Begun, begin, check_described, found_at, model_spec
 from rssegment.training.card import ModelCard, Outcome, hardware, sources_of, versions
 from rssegment.training.data import TrainingData
 from rssegment.training.folder import TrainingFolder, fingerprint_of
 from rssegment.training.ground import LabelledScene
 from rssegment.training.recipe import Recipe
+from rssegment.training.surroundings import left_alone
 from rssegment.training.watch import Watch
 
 if TYPE_CHECKING:
@@ -85,9 +84,13 @@ def train(
     check_installed()
     source = recipe if isinstance(recipe, Recipe) else Recipe.load(recipe)
     beside = Path.cwd() if isinstance(recipe, Recipe) else Path(recipe).resolve().parent
-    job = _Job.of(source, TrainingFolder(Path(out)), (Path(data or beside), beside), leave_out)
-    job.folder.prepare(job.fingerprint, resume=resume, overwrite=overwrite)
-    return job.run(device, Watch(progress, say))
+    left = (leave_out,) if isinstance(leave_out, str) else tuple(leave_out)
+    job = _Job.of(source, TrainingFolder(Path(out)), (Path(data or beside), beside), left)
+    resolve_device(device or "auto")
+    with left_alone(job.recipe.seed):
+        begun = job.begun()
+        job.folder.prepare(job.fingerprint, resume=resume, overwrite=overwrite)
+        return job.run(begun, device, Watch(progress, say))
 
 
 def check_installed() -> None:
@@ -118,22 +121,26 @@ class _Job:
         """``places``: the data folder, then others where files of the recipe may be."""
         from rssegment.training.sources import open_sources
 
-        taxonomy = Taxonomy.load(recipe.taxonomy)
+        taxonomy = Taxonomy.load(found_at(recipe.taxonomy, places))
         recipe = in_whole_epochs(recipe)
         scenes = left_out(open_sources(recipe, places[0], taxonomy=taxonomy), leave_out)
-        versions = [version("rssegment"), torch.__version__, *leave_out]
-        return cls(recipe, taxonomy, scenes, folder, places, fingerprint_of(recipe, scenes, versions))
+        more = [version("rssegment"), torch.__version__, taxonomy.fingerprint, *sorted(set(leave_out))]
+        return cls(recipe, taxonomy, scenes, folder, places, fingerprint_of(recipe, scenes, more))
 
-    def run(self, device: str | None, watch: Watch) -> Trained:
+    def begun(self) -> Begun:
+        """The network to train. What can't become a bundle in the end is refused here."""
+        begun = begin(self.recipe, self.taxonomy, self.places)
+        check_described(self.recipe, self.taxonomy, begun)
+        return begun
+
+    def run(self, begun: Begun, device: str | None, watch: Watch) -> Trained:
         from rssegment.training.fitting import fit
 
-        torch.manual_seed(self.recipe.seed)  # the new layers
-        begun = begin(self.recipe, self.taxonomy, self.places)
         data = TrainingData.open(self.recipe, self.taxonomy, self.scenes, self.folder.work, watch.progress)
         for remark in data.remarks:
             watch.tell(remark)
-        with _quiet():
-            fitted = fit(data, begun.network, self.folder, device, watch)
+        model_spec(data, begun, {})  # raises what would be raised in the end
+        fitted = fit(data, begun.network, self.folder, device, watch)
         return self._finished(data, begun, fitted)
 
     def _finished(self, data: TrainingData, begun: Begun, fitted: Fitted) -> Trained:
@@ -168,10 +175,10 @@ class _Job:
 
 
 def in_whole_epochs(recipe: Recipe) -> Recipe:
-    """The recipe with its steps made a multiple of those between validations."""
+    """The recipe with its steps, more or less, made a multiple of those between validations."""
     options = recipe.optimizer
     epochs = max(1, round(options.steps / recipe.validate_every))
-    every = max(1, options.steps // epochs)
+    every = max(1, round(options.steps / epochs))
     optimizer = options.model_copy(update={"steps": epochs * every})
     return recipe.model_copy(update={"optimizer": optimizer, "validate_every": every})
 
@@ -184,19 +191,3 @@ def left_out(scenes: Sequence[LabelledScene], regions: Sequence[str]) -> tuple[L
             f"there is no region {', '.join(unknown)} to leave out; the recipe has {', '.join(known)}"
         )
     return tuple(replace(s, role="validation") if s.region in regions else s for s in scenes)  # type: ignore[type-var]
-
-
-@contextmanager
-def _quiet() -> Iterator[None]:
-    """Keeps Lightning from telling of itself."""
-    loggers = [logging.getLogger(name) for name in ("lightning", "lightning.pytorch", "lightning.fabric")]
-    levels = [logger.level for logger in loggers]
-    try:
-        for logger in loggers:
-            logger.setLevel(logging.ERROR)
-        with warnings.catch_warnings():
-            warnings.filterwarnings("ignore", module="lightning")
-            yield
-    finally:
-        for logger, level in zip(loggers, levels, strict=True):
-            logger.setLevel(level)

@@ -7,7 +7,9 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from rssegment.training import Trained
 from tests.training.folders import BLUE, GREEN, RED, noise, painted, picture, raster
+from tests.training.trainings import a_land, a_training
 
 
 @pytest.fixture
@@ -27,3 +29,15 @@ def pictures(tmp_path: Path) -> Path:
         np.save(tmp_path / name / "codes.npy", codes)
         picture(tmp_path / name / "masks" / "part.png", painted(codes, {1: RED, 2: GREEN, 3: BLUE}))
     return tmp_path
+
+
+@pytest.fixture(scope="session")
+def country(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A folder of ground to train and to validate on; not to be written to."""
+    return a_land(tmp_path_factory.mktemp("country"))
+
+
+@pytest.fixture(scope="session")
+def trained(country: Path, tmp_path_factory: pytest.TempPathFactory) -> Trained:
+    """A training by the usual recipe that nothing disturbed; not to be written to."""
+    return a_training(country, tmp_path_factory.mktemp("trained") / "out")
