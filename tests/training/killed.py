@@ -9,6 +9,7 @@ import os
 import signal
 import sys
 from collections.abc import Callable
+from importlib import import_module
 from pathlib import Path
 from typing import Any
 
@@ -94,12 +95,8 @@ def _child(instant: str, data: Path, out: Path) -> None:
 
 
 def main(data: Path, out: Path) -> None:
-    import lightning  # noqa: F401
-
-    import rssegment.training.fitting
-    import rssegment.training.sources
-    import tests.training.trainings  # noqa: F401
-
+    for name in ("rssegment.training.fitting", "rssegment.training.sources", "tests.training.trainings"):
+        import_module(name)
     for instant in INSTANTS:
         child = os.fork()
         if not child:

@@ -237,7 +237,7 @@ def test_other_faults_stay_what_they_are(
         raise RuntimeError("a defect")
 
     monkeypatch.setattr(Segmenter, "loss_of", fails)
-    with pytest.raises(RuntimeError, match="^a defect$"):
+    with pytest.raises(RuntimeError, match=r"^a defect$"):
         a_training(country, tmp_path / "out")
 
 
@@ -251,9 +251,10 @@ def test_an_interrupt_while_the_end_is_scored(
             raise KeyboardInterrupt
         original(module, *arguments)
 
-    with monkeypatch.context() as patched, pytest.raises(KeyboardInterrupt):
+    with monkeypatch.context() as patched:
         patched.setattr(Segmenter, "validation_step", step)
-        a_training(country, tmp_path / "out")
+        with pytest.raises(KeyboardInterrupt):
+            a_training(country, tmp_path / "out")
     same(a_training(country, tmp_path / "out", resume=True), trained)
 
 
