@@ -40,7 +40,7 @@ def main() -> None:
     except _Stopped:
         kept = (
             "; what is done is kept: run the command again with --resume"
-            if "segment" in sys.argv[1:2]
+            if sys.argv[1:2] in (["segment"], ["train"])
             else ""
         )
         print(f"rssegment: stopped{kept}", file=sys.stderr)

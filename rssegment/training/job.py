@@ -190,4 +190,8 @@ def left_out(scenes: Sequence[LabelledScene], regions: Sequence[str]) -> tuple[L
         raise InputError(
             f"there is no region {', '.join(unknown)} to leave out; the recipe has {', '.join(known)}"
         )
+    if set(known) <= set(regions):
+        raise InputError(
+            f"all regions are left out ({', '.join(known)}), and none is left to train on: leave out fewer"
+        )
     return tuple(replace(s, role="validation") if s.region in regions else s for s in scenes)  # type: ignore[type-var]
