@@ -7,6 +7,7 @@ from typing import Any, Protocol
 
 import numpy as np
 from numpy.typing import NDArray
+from odc.geo.geobox import GeoBox
 
 from rssegment.grid import Box
 from rssegment.training.recipe import Role
@@ -60,6 +61,11 @@ class LabelledScene(Protocol):
     @property
     def resolution(self) -> float:
         """Side of a pixel in metres: the recipe's, or the images' own where nothing can be known of it."""
+
+    @property
+    def geobox(self) -> GeoBox | None:
+        """The grid of its pixels; None where it is not known where on the Earth it lies. Then scenes of one ``name``
+        show the same ground."""
 
     @property
     def credit(self) -> str: ...

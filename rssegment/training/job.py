@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from importlib.metadata import version
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -123,7 +123,7 @@ class _Job:
 
         taxonomy = Taxonomy.load(found_at(recipe.taxonomy, places))
         recipe = in_whole_epochs(recipe)
-        scenes = left_out(open_sources(recipe, places[0], taxonomy=taxonomy), leave_out)
+        scenes = open_sources(recipe, places[0], taxonomy=taxonomy, leave_out=leave_out)
         more = [version("rssegment"), torch.__version__, taxonomy.fingerprint, *sorted(set(leave_out))]
         return cls(recipe, taxonomy, scenes, folder, places, fingerprint_of(recipe, scenes, more))
 
@@ -181,17 +181,3 @@ def in_whole_epochs(recipe: Recipe) -> Recipe:
     every = max(1, round(options.steps / epochs))
     optimizer = options.model_copy(update={"steps": epochs * every})
     return recipe.model_copy(update={"optimizer": optimizer, "validate_every": every})
-
-
-def left_out(scenes: Sequence[LabelledScene], regions: Sequence[str]) -> tuple[LabelledScene, ...]:
-    """The scenes, those of ``regions`` for validation only."""
-    known = sorted({scene.region for scene in scenes})
-    if unknown := [region for region in regions if region not in known]:
-        raise InputError(
-            f"there is no region {', '.join(unknown)} to leave out; the recipe has {', '.join(known)}"
-        )
-    if set(known) <= set(regions):
-        raise InputError(
-            f"all regions are left out ({', '.join(known)}), and none is left to train on: leave out fewer"
-        )
-    return tuple(replace(s, role="validation") if s.region in regions else s for s in scenes)  # type: ignore[type-var]

@@ -9,6 +9,7 @@ from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
+from odc.geo.geobox import GeoBox
 
 from rssegment.errors import ReadError
 from rssegment.grid import Box
@@ -51,6 +52,7 @@ class ArrayScene:
     role: Role = "split"
     resolution: float = 1.0
     missing: tuple[int, ...] = ()
+    geobox: GeoBox | None = None
     credit: str = ""
     broken: Box | None = None
     reads: list[Box] = field(default_factory=list)

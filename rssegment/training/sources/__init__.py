@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 
 from rssegment.errors import InputError, MismatchError
 from rssegment.taxonomy import Taxonomy
 from rssegment.training.ground import LabelledScene
 from rssegment.training.recipe import Recipe, SourceOptions
-from rssegment.training.sources.apart import check_roles
+from rssegment.training.sources.apart import check_roles, left_out
 from rssegment.training.sources.classes import mapping_of
 from rssegment.training.sources.coco_instances import open_coco_instances
 from rssegment.training.sources.coco_panoptic import open_coco_panoptic
@@ -42,20 +42,25 @@ _USED_BY: Mapping[str, frozenset[str]] = {
 }
 
 
-def open_sources(recipe: Recipe, root: Path, *, taxonomy: Taxonomy) -> tuple[LabelledScene, ...]:
+def open_sources(
+    recipe: Recipe, root: Path, *, taxonomy: Taxonomy, leave_out: Sequence[str] = ()
+) -> tuple[LabelledScene, ...]:
     """Every image of the recipe's sources with its labels, in the recipe's order; ``root`` is the data folder.
 
-    Reads headers, and of each source as many labels as it takes to find one.
+    Scenes of the regions ``leave_out`` have role "validation". Reads headers, and of each source as many labels as it
+    takes to find one.
 
     Raises
     ------
     InputError
-        A source is incomplete, can't be understood or doesn't fit the recipe, or ground of validation is trained on.
+        A source is incomplete, can't be understood or doesn't fit the recipe, there is no such region to leave out, or
+        ground of validation is trained on.
     """
     scenes: list[SourceScene] = []
     for options in recipe.sources:
         scenes += _opened(options, recipe, Path(root).absolute(), taxonomy)
     _check_types(scenes)
+    scenes = left_out(scenes, leave_out)
     check_roles(scenes)
     return tuple(scenes)
 

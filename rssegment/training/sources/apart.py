@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import replace
 
 import numpy as np
 import shapely
@@ -14,7 +15,28 @@ from rssegment.reference.footprint import windows_of
 from rssegment.reference.same_ground import shared_ground
 from rssegment.training.sources.scenes import SourceScene
 
-__all__ = ["check_roles"]
+__all__ = ["check_roles", "left_out"]
+
+
+def left_out(scenes: Sequence[SourceScene], regions: Sequence[str]) -> list[SourceScene]:
+    """The scenes, those of ``regions`` for validation only.
+
+    Raises
+    ------
+    InputError
+        There is no such region, or no other.
+    """
+    regions = (regions,) if isinstance(regions, str) else regions
+    known = sorted({scene.region for scene in scenes})
+    if unknown := [region for region in regions if region not in known]:
+        raise InputError(
+            f"there is no region {', '.join(unknown)} to leave out; the recipe has {', '.join(known)}"
+        )
+    if set(known) <= set(regions):
+        raise InputError(
+            f"all regions are left out ({', '.join(known)}), and none is left to train on: leave out fewer"
+        )
+    return [replace(scene, role="validation") if scene.region in regions else scene for scene in scenes]
 
 
 def check_roles(scenes: Sequence[SourceScene]) -> None:

@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+from odc.geo.geobox import GeoBox
 
 from rssegment.errors import InputError
 from rssegment.grid import BlockGrid, Box
@@ -66,6 +67,10 @@ class SourceScene:
     @property
     def resolution(self) -> float:
         return self.image.resolution
+
+    @property
+    def geobox(self) -> GeoBox | None:
+        return self.image.scene.geobox if self.image.placed else None
 
     @cached_property
     def fingerprint(self) -> str:
