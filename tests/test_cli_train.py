@@ -135,5 +135,6 @@ def test_it_stops_at_a_signal_and_says_how_to_go_on(country: Path, tmp_path: Pat
         rest = process.stderr.read()
     assert process.returncode == 1
     assert "rssegment: stopped; what is done is kept: run the command again with --resume" in rest
+    assert "from the last validation on" in rest
     assert "Traceback" not in rest
     assert (out / "work" / "last.ckpt").exists()

@@ -24,6 +24,11 @@ from rssegment.errors import BlocksFailedError, RssegmentError
 
 __all__ = ["main"]
 
+_KEPT = {
+    "segment": "; what is done is kept: run the command again with --resume",
+    "train": "; what is done is kept: run the command again with --resume, which goes on from the last validation on",
+}
+
 
 class _Stopped(BaseException):
     """Ctrl-C or SIGTERM. Not KeyboardInterrupt, which the command-line library would swallow."""
@@ -38,12 +43,7 @@ def main() -> None:
     except RssegmentError as error:
         _fail(error)
     except _Stopped:
-        kept = (
-            "; what is done is kept: run the command again with --resume"
-            if sys.argv[1:2] in (["segment"], ["train"])
-            else ""
-        )
-        print(f"rssegment: stopped{kept}", file=sys.stderr)
+        print(f"rssegment: stopped{_KEPT.get(''.join(sys.argv[1:2]), '')}", file=sys.stderr)
         sys.stderr.flush()
         # blocks may still be at work on threads; all they write is whole or not at all
         os._exit(1)
