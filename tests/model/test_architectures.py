@@ -70,11 +70,11 @@ def test_a_head_has_a_channel_for_each_leaf_or_node() -> None:
         create_model("enet", 4, tree, "tree")  # type: ignore[arg-type]
     with pytest.raises(BundleError, match="colour"):
         create_model("smp:Unet", 4, tree, colour=1)
-    for option in ("bands", "taxonomy", "head", "classes", "in_channels"):
+    for option in ("bands", "taxonomy", "classes", "in_channels"):
         with pytest.raises(
             BundleError, match=f"{option}, which is set by the bands and classes; leave it out"
         ):
-            create_model("enet", 4, tree, **{option: 3})
+            create_model("enet", 4, tree, **{option: 3})  # type: ignore[arg-type]
 
 
 @pytest.mark.parametrize(
