@@ -33,7 +33,7 @@ def train(
     resume: Annotated[bool, typer.Option("--resume", help="Go on with an interrupted training.")] = False,
     overwrite: Overwrite = False,
     device: Annotated[
-        str | None, typer.Option(help="cpu, cuda (all GPUs), cuda:1 ... (default: what is there).")
+        str | None, typer.Option(help="cpu, cuda (all GPUs), cuda:1 ... (default: one GPU, else cpu).")
     ] = None,
     quiet: Quiet = False,
     as_json: Json = False,

@@ -11,6 +11,7 @@ from typing import Any
 
 import lightning
 import torch
+import torch.distributed
 from lightning.pytorch.callbacks import Callback
 from lightning.pytorch.loggers import TensorBoardLogger
 from safetensors.torch import load_file
@@ -87,6 +88,8 @@ def fit(
         network.load_state_dict(load_file(folder.work / BEST))
         kept = keeper.best_step
     steps, place = trainer.global_step, str(trainer.strategy.root_device)
+    if trainer.world_size > 1 and on_gpu:
+        place = "cuda"  # all of them
     with _interrupts(trainer), _memory(recipe):
         scores, without = _scored(trainer, module, held_out)
     return Fitted(scores, without, steps, kept, keeper.seconds, place)
@@ -118,12 +121,18 @@ def _trainer(
     recipe: Recipe, folder: TrainingFolder, place: str, asked: str | None, callbacks: list[Callback]
 ) -> lightning.Trainer:
     kind, _, number = place.partition(":")
-    every = asked in (None, "auto", "cuda") and kind == "cuda"
-    devices: Any = "auto" if every else [int(number or 0)] if kind == "cuda" else 1
+    several = asked == "cuda" and torch.cuda.device_count() > 1
+    if several and torch.distributed.is_initialized():
+        raise InputError(
+            "this program has trained on several GPUs before, which one program can do once: train in another, or on "
+            "one GPU (device cuda:0)"
+        )
+    devices: Any = "auto" if several else [int(number or 0)] if kind == "cuda" else 1
     loggers = [TensorBoardLogger(folder.path, name="logs", version="")] if find_spec("tensorboard") else []
     return lightning.Trainer(
         accelerator={"cuda": "gpu"}.get(kind, kind),
         devices=devices,
+        strategy="ddp_find_unused_parameters_true" if several else "auto",
         precision="bf16-mixed" if half_precision(recipe, kind) else "32-true",
         max_epochs=recipe.optimizer.steps // recipe.validate_every,
         accumulate_grad_batches=recipe.optimizer.accumulate,

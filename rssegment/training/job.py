@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import os
+import sys
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from importlib.metadata import version
@@ -65,7 +67,8 @@ def train(
     """Trains the model of ``recipe`` (a YAML file) in the folder ``out``, which then has a ``bundle`` with its card.
 
     Paths in the recipe are relative to ``data``, by default the recipe's folder. ``leave_out`` names regions that are
-    not trained on but scored. ``device`` is "cpu", "cuda", "cuda:1", or "cuda" for all GPUs; default: what is there.
+    not trained on but scored. ``device`` is "cpu", "cuda", "cuda:1", or "cuda" for all GPUs, of which each
+    takes as many windows in a step as the recipe says; default: one GPU, or the CPU where there is none.
     ``resume`` goes on with an interrupted training, on the same trajectory; ``overwrite`` replaces an earlier one.
     ``progress`` and ``say`` are told of steps and of scores.
 
@@ -89,8 +92,11 @@ def train(
     resolve_device(device or "auto")
     with left_alone(job.recipe.seed):
         begun = job.begun()
+        if of_another_process():
+            job.run(begun, device, Watch())
+            sys.exit()
         job.folder.prepare(job.fingerprint, resume=resume, overwrite=overwrite)
-        return job.run(begun, device, Watch(progress, say))
+        return job.finished(begun, *job.run(begun, device, Watch(progress, say)))
 
 
 def check_installed() -> None:
@@ -101,6 +107,11 @@ def check_installed() -> None:
         raise InputError(
             "training needs lightning, which is not installed: pip install 'rssegment[train]'"
         ) from error
+
+
+def of_another_process() -> bool:
+    """Whether this process is one that Lightning started for a further GPU: it takes part in the loop, and no more."""
+    return int(os.environ.get("LOCAL_RANK", "0")) > 0
 
 
 @dataclass(frozen=True)
@@ -133,17 +144,18 @@ class _Job:
         check_described(self.recipe, self.taxonomy, begun)
         return begun
 
-    def run(self, begun: Begun, device: str | None, watch: Watch) -> Trained:
+    def run(self, begun: Begun, device: str | None, watch: Watch) -> tuple[TrainingData, Fitted]:
+        """Trains the network of ``begun`` in place."""
         from rssegment.training.fitting import fit
 
         data = TrainingData.open(self.recipe, self.taxonomy, self.scenes, self.folder.work, watch.progress)
         for remark in data.remarks:
             watch.tell(remark)
         model_spec(data, begun, {})  # raises what would be raised in the end
-        fitted = fit(data, begun.network, self.folder, device, watch)
-        return self._finished(data, begun, fitted)
+        return data, fit(data, begun.network, self.folder, device, watch)
 
-    def _finished(self, data: TrainingData, begun: Begun, fitted: Fitted) -> Trained:
+    def finished(self, begun: Begun, data: TrainingData, fitted: Fitted) -> Trained:
+        """Writes the bundle with its card."""
         card = ModelCard(
             self.recipe,
             self.taxonomy,

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import csv
+import resource
 import signal
 import subprocess
 import sys
@@ -13,7 +14,7 @@ import pytest
 import torch
 from safetensors.torch import load_file
 
-from rssegment.errors import InputError, ModelError, OutputError
+from rssegment.errors import InputError, ModelError, OutputError, StorageError
 from rssegment.model import Bundle
 from rssegment.training import Trained, callbacks
 from rssegment.training.fitting import half_precision
@@ -270,6 +271,37 @@ def test_a_damaged_checkpoint_is_refused(country: Path, tmp_path: Path) -> None:
             OutputError, match=r"last.ckpt, which .* is damaged: start afresh with --overwrite"
         ):
             a_training(country, out, resume=True)
+
+
+def test_a_full_disk_is_said_and_gone_on_from(country: Path, trained: Trained, tmp_path: Path) -> None:
+    """Files may be as large as the weights and not as a checkpoint, from the third step on."""
+    limits = resource.getrlimit(resource.RLIMIT_FSIZE)
+
+    def progress(stage: str, done: int, total: int, pixels: int) -> None:
+        if stage == "train" and done == 3:
+            resource.setrlimit(resource.RLIMIT_FSIZE, (3_000_000, limits[1]))
+
+    try:
+        with pytest.raises(StorageError, match=r"no space left while writing .*/work/last.ckpt: free some"):
+            a_training(country, tmp_path / "out", progress=progress)
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, limits)
+    same(a_training(country, tmp_path / "out", resume=True), trained)
+
+
+def test_two_processes_train_one_model(country: Path, tmp_path: Path) -> None:
+    """As on two GPUs: twice one window is a step of two; the first process alone writes and tells."""
+    told = subprocess.run(
+        [sys.executable, "-m", "tests.training.ranks", country, tmp_path / "out"],
+        capture_output=True,
+        text=True,
+        check=True,
+        timeout=400,
+    )
+    lines = told.stdout.splitlines()
+    assert [line.split("  ")[0] for line in lines] == ["step 2", "step 4", "step 6", "trained"]
+    assert [row["step"] for row in log_of(tmp_path / "out")] == ["2", "4", "6"]
+    assert Bundle.open(tmp_path / "out" / "bundle").spec.training["steps"] == 6
 
 
 def test_half_precision_is_what_was_asked_for() -> None:

@@ -19,9 +19,12 @@ from rssegment.evaluation import Confusion, Scores
 from rssegment.model import create_model
 from rssegment.training.batch import Batch
 from rssegment.training.data import TrainingData
+from rssegment.training.fitting import fit
+from rssegment.training.folder import TrainingFolder
 from rssegment.training.module import MEAN_OF_LEVELS, Segmenter, out_of_memory, rate_at, validation_values
 from rssegment.training.recipe import OptimizerOptions, Recipe
 from rssegment.training.sources import open_sources
+from rssegment.training.watch import Watch
 from tests.training.folders import TREE
 from tests.training.trainings import FLAT, a_recipe
 
@@ -87,6 +90,23 @@ def test_two_batches_have_the_gradient_of_one_that_is_twice_as_large(data: Train
         (step(halves, part, index=index) / 2).backward()
     for one, other in zip(whole.parameters(), halves.parameters(), strict=True):
         torch.testing.assert_close(one.grad, other.grad, rtol=1e-4, atol=1e-6)
+
+
+def test_steps_of_two_batches_are_steps_of_one_that_is_twice_as_large(country: Path, tmp_path: Path) -> None:
+    found = []
+    for name, sample, accumulate in (("a", 4, 1), ("b", 2, 2)):
+        recipe = a_recipe(
+            augment=FLAT, sample={"batch": sample}, optimizer={"accumulate": accumulate, "steps": 4}
+        )
+        folder, network = TrainingFolder(tmp_path / name), plain()
+        folder.prepare(name, resume=False, overwrite=False)
+        fitted = fit(opened(country, folder.work, recipe), network, folder, "cpu", Watch())
+        assert fitted.steps == 4
+        found.append(network.state_dict())
+    first = plain().state_dict()
+    for name, value in found[0].items():
+        moved = (value - first[name]).abs().max()
+        assert (value - found[1][name]).abs().max() < 0.02 * moved
 
 
 def test_a_step_is_a_function_of_its_number(country: Path, tmp_path: Path) -> None:
