@@ -19,6 +19,7 @@ FLOORS = {
     "config": 1,
     "geodesy": 1,
     "kernels": 1,
+    "leftovers": 1,
     "model": 2,
     "decode": 2,
     "scene": 3,

@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import Any
 
 from rssegment.errors import BundleError, OutputError, StorageError
+from rssegment.leftovers import abandoned, remove, temporary_prefix
 from rssegment.model.files import Asset, assets_from_item
 
 try:
@@ -46,6 +47,7 @@ __all__ = [
 MANIFEST = "model.json"
 TAXONOMY = "taxonomy.yaml"
 CARD = "README.md"
+_FORMER = ".former"  # of a bundle that is being replaced
 _BUNDLED = Path(__file__).parents[1] / "bundles"
 _CALIBRATION = re.compile(r"calibration(-[0-9a-f]{8})?\.json")
 # what a program that was killed can leave in a bundle
@@ -89,7 +91,7 @@ def locate(source: str | Path) -> Path:
 
 def _former(path: Path) -> Path | None:
     """What was at ``path`` before :func:`written_aside` was killed between its two last steps."""
-    pattern = f".{glob.escape(path.name)}.*.former"
+    pattern = f".{glob.escape(path.name)}.*{_FORMER}"
     found = sorted(each for each in path.parent.glob(pattern) if (each / MANIFEST).is_file())
     return found[-1] if found else None
 
@@ -151,12 +153,14 @@ def sha256(path: Path) -> str:
 def written_aside(target: Path, *, overwrite: bool = False) -> Iterator[Path]:
     """A new folder beside ``target`` that takes its place if all goes well, and is removed if not.
 
-    ``overwrite``: what is there is replaced. A link stays, and what it leads to is replaced.
+    ``overwrite``: what is there is replaced. A link stays, and what it leads to is replaced. What a killed process of
+    this machine left on the way to ``target`` is removed.
     """
     target = target.resolve() if target.is_symlink() else target
-    folder = target.with_name(f".{target.name}.{secrets.token_hex(4)}")
+    folder = target.with_name(f"{temporary_prefix(target)}{secrets.token_hex(4)}")
     try:
         target.parent.mkdir(parents=True, exist_ok=True)
+        _sweep(target)
         folder.mkdir()
     except OSError as error:
         raise OutputError(
@@ -176,9 +180,15 @@ def written_aside(target: Path, *, overwrite: bool = False) -> Iterator[Path]:
         shutil.rmtree(folder, ignore_errors=True)
 
 
+def _sweep(target: Path) -> None:
+    for left in abandoned(target):
+        if target.exists() or not left.name.endswith(_FORMER):  # which may be all that there is of the bundle
+            remove(left)
+
+
 def _move(folder: Path, target: Path, overwrite: bool) -> None:
     """Puts ``folder`` at ``target``; what is replaced is moved away first, and back if there is trouble of any kind."""
-    former = folder.with_name(folder.name + ".former")
+    former = folder.with_name(folder.name + _FORMER)
     try:
         if overwrite and target.exists():
             target.rename(former)

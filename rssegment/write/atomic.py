@@ -12,7 +12,8 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 
 from rssegment.errors import OutputError, RssegmentError, StorageError
-from rssegment.write.leftovers import check_not_held, remove_strays, sweep, temporary_prefix
+from rssegment.leftovers import sweep, temporary_prefix
+from rssegment.write.leftovers import check_not_held, remove_strays
 
 __all__ = ["hinted", "scratch", "staged", "storage_errors", "write_bytes"]
 

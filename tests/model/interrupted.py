@@ -12,6 +12,7 @@ import shutil
 import signal
 import sys
 from collections.abc import Callable
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -104,6 +105,10 @@ def main(what: str, how: str, bundle: Path) -> None:
         seen["named" if found is None else "old" if after == before else "new"] += 1
         if not ended:
             break
+        if work is overwrite:  # what was left is removed by the next that is begun
+            with suppress(Stopped), written_aside(bundle):
+                raise Stopped
+            assert not list(bundle.parent.glob(f".{bundle.name}.*"))
         if work is calibrate:  # what was left is removed with the next that goes well
             assert how == "kill" or len(list(bundle.iterdir())) <= len(names) + 1
             save_calibration(bundle, Calibration(temperature=1))

@@ -2,8 +2,11 @@ from __future__ import annotations
 
 import io
 import json
+import os
 import pickle
 import shutil
+import subprocess
+import sys
 import zipfile
 from pathlib import Path
 from typing import Any
@@ -13,6 +16,7 @@ import torch
 from torch import Tensor
 
 from rssegment.errors import BundleError, MismatchError, ModelError, OutputError, StorageError
+from rssegment.leftovers import temporary_prefix
 from rssegment.model import (
     Bundle,
     Calibration,
@@ -341,6 +345,25 @@ def test_two_new_bundles_at_one_place(bundle: Path, tmp_path: Path) -> None:
         write()
     assert Bundle.open(tmp_path / "b").fingerprint == Bundle.open(bundle).fingerprint
     assert {p.name for p in tmp_path.iterdir()} == {"bundle", "b"}
+
+
+def test_only_what_killed_programs_left_is_removed(bundle: Path, tmp_path: Path) -> None:
+    with subprocess.Popen([sys.executable, "-c", "pass"]) as gone:
+        pass
+    mine = temporary_prefix(tmp_path / "b")
+    dead = mine.replace(f"-{os.getpid()}-", f"-{gone.pid}-")
+    alive = mine.replace(f"-{os.getpid()}-", f"-{os.getppid()}-")
+    names = [f"{alive}00000000", f"{dead}00000001", f"{dead}00000002.former", ".b.0a0a0a0a", ".bb"]
+    for name in names:
+        shutil.copytree(bundle, tmp_path / name)
+    with pytest.raises(BundleError, match=f"What was there is in .*{dead}00000002.former"):
+        Bundle.open(tmp_path / "b")
+    with written_aside(tmp_path / "b") as folder:
+        shutil.copytree(bundle, folder, dirs_exist_ok=True)
+        assert {path.name for path in tmp_path.iterdir()} == {"bundle", folder.name, *names} - {names[1]}
+    with written_aside(tmp_path / "b", overwrite=True) as folder:
+        shutil.copytree(bundle, folder, dirs_exist_ok=True)
+    assert {path.name for path in tmp_path.iterdir()} == {"bundle", "b", *names} - set(names[1:3])
 
 
 def test_weights_that_are_not_there(tmp_path: Path, taxonomy: Taxonomy) -> None:

@@ -15,6 +15,7 @@ from pathlib import Path
 
 import pytest
 
+from rssegment import leftovers as killed
 from rssegment.errors import OutputError, StorageError
 from rssegment.write import atomic, leftovers
 from rssegment.write.atomic import hinted, scratch, staged, storage_errors, write_bytes
@@ -288,11 +289,11 @@ def test_what_others_are_at_work_on_is_not_swept(tmp_path: Path, monkeypatch: py
     gone.wait()
     with monkeypatch.context() as elsewhere:
         elsewhere.setattr(platform, "node", lambda: "another")
-        leftovers._machine.cache_clear()
-        foreign = tmp_path / leftovers.temporary_prefix(path).replace(f"{os.getpid()}-", f"{gone.pid}-x")
-    leftovers._machine.cache_clear()
+        killed._machine.cache_clear()
+        foreign = tmp_path / killed.temporary_prefix(path).replace(f"{os.getpid()}-", f"{gone.pid}-x")
+    killed._machine.cache_clear()
     foreign.mkdir()
-    other = tmp_path / f"{leftovers.temporary_prefix(tmp_path / 'b.bin')}x".replace(
+    other = tmp_path / f"{killed.temporary_prefix(tmp_path / 'b.bin')}x".replace(
         str(os.getpid()), str(gone.pid)
     )
     other.mkdir()
