@@ -1,22 +1,24 @@
 """Which ground is trained on and which is kept for validation: whole blocks, with a gap between.
 
-Neighbouring pixels tell of each other, so a split by pixels or by small tiles flatters a model. Blocks are anchored in
-each scene and taken whole; cells that are nearer than the gap to validation ground are left out.
+Neighbouring pixels tell of each other, so a split by pixels or by small tiles flatters a model. Blocks lie on the
+ground: all scenes that show it, or lie near it, share them. What is nearer than the gap to validation ground is left
+out.
 """
 
 from __future__ import annotations
 
 import hashlib
-import math
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
 
 from rssegment.errors import InputError
+from rssegment.training.blocks import Blocks
 from rssegment.training.census import TRAIN, UNUSED, VALIDATION, Census, Roles, SceneCensus
 from rssegment.training.ground import LabelledScene
+from rssegment.training.planes import groups_of
 from rssegment.training.recipe import SplitOptions
 
 __all__ = ["Split", "split_cells"]
@@ -34,19 +36,23 @@ class Split:
 
 @dataclass(frozen=True, eq=False)
 class _Units:
-    """What is taken whole: ``place`` (U, 3), scene and block; ``areas`` (U, N), labelled ground (m²) by node."""
+    """What is taken whole: ``place`` (U, 2), group and block; ``classes`` (U, N) and ``sources`` (U, S), labelled
+    ground (m²) by node and by source."""
 
     place: NDArray[np.int64]
-    areas: NDArray[np.float64]
+    classes: NDArray[np.float64]
+    sources: NDArray[np.float64]
 
 
 def split_cells(scenes: Sequence[LabelledScene], census: Census, options: SplitOptions, seed: int) -> Split:
-    """Splits each source whose role is "split"; scenes of role "train" or "validation" are wholly that.
+    """Splits scenes whose role is "split"; those of role "train" or "validation" are wholly that.
 
-    Within a source, blocks are taken until validation has its share of the labelled ground, chosen so that each
-    class has about that share too; a class that lies in one block only stays in training. Where blocks are so large
-    that a scene has no two of them, the scene is trained on. The same for the same seed and source, whatever other
-    sources there are. Law: no pixel of a training cell is nearer than ``gap`` to one of a validation cell of its scene.
+    Scenes within a block and a gap of each other share one grid of blocks on the ground; others, and pictures without a
+    place on Earth, have grids of their own, and what is too small to be divided is one block. Of each source, blocks
+    are taken until validation has its share of the labelled ground, chosen so that each class has about that share too;
+    a class that lies in one block only stays in training. Sources that share ground are split together. The same for
+    the same seed and source, whatever other sources there are elsewhere. Law: no pixel of a training cell is nearer
+    than ``gap`` to one of a validation cell, where one of the two is of a scene with role "split".
 
     Raises
     ------
@@ -59,9 +65,8 @@ def split_cells(scenes: Sequence[LabelledScene], census: Census, options: SplitO
     ]
     remarks: list[str] = []
     if options.validation > 0:
-        for source in dict.fromkeys(scene.source for scene in scenes if scene.role == "split"):
-            mine = [n for n, s in enumerate(scenes) if s.source == source and s.role == "split"]
-            remarks += _split_source(source, mine, census, roles, options, seed)
+        for groups in _together(scenes, options.block + options.gap):
+            remarks += _split_groups(groups, scenes, census, roles, options, seed)
     split = tuple(roles)
     if not census.area(split):
         raise InputError(
@@ -73,97 +78,121 @@ def split_cells(scenes: Sequence[LabelledScene], census: Census, options: SplitO
     return Split(split, tuple(remarks))
 
 
-def _split_source(  # noqa: PLR0917
-    source: str,
-    numbers: Sequence[int],
+def _together(scenes: Sequence[LabelledScene], reach: float) -> Iterator[list[list[int]]]:
+    """Groups of scenes that are to be split, by the sources that they are of."""
+    groups = [group for group in groups_of(scenes, reach) if any(scenes[n].role == "split" for n in group)]
+    sources = [{scenes[n].source for n in group if scenes[n].role == "split"} for group in groups]
+    heads: dict[str, str] = {}
+
+    def head(source: str) -> str:
+        while heads.setdefault(source, source) != source:
+            source = heads[source]
+        return source
+
+    for each in sources:
+        first, *others = sorted(head(source) for source in each)
+        heads.update(dict.fromkeys(others, first))
+    found: dict[str, list[list[int]]] = {}
+    for group, each in zip(groups, sources, strict=True):
+        found.setdefault(head(min(each)), []).append(group)
+    yield from found.values()
+
+
+def _split_groups(  # noqa: PLR0917
+    groups: Sequence[Sequence[int]],
+    scenes: Sequence[LabelledScene],
     census: Census,
     roles: list[NDArray[np.uint8]],
     options: SplitOptions,
     seed: int,
 ) -> list[str]:
     """Marks validation cells and gaps in ``roles``; returns remarks."""
-    blocks = {n: _cells(options.block, census.scenes[n], census.cell) for n in numbers}
-    gaps = {n: _gap(options.gap, census.scenes[n], census.cell) for n in numbers}
-    fit = [
-        n
-        for n in numbers
-        if max(roles[n].shape) >= blocks[n] + gaps[n] + 1 and max(roles[n].shape) > blocks[n]
-    ]
-    small = [census.scenes[n].name for n in numbers if n not in fit]
-    units = _units(fit, blocks, census)
-    key = int.from_bytes(hashlib.sha256(source.encode()).digest()[:8], "little")
-    chosen = _choose(units.areas, options.validation, np.random.default_rng((seed, key)))
-    for scene, row, col in units.place[chosen].tolist():
-        side = blocks[scene]
-        roles[scene][row * side : (row + 1) * side, col * side : (col + 1) * side] = VALIDATION
-    for number in fit:
-        held = roles[number] == VALIDATION
-        roles[number][_grown(held, gaps[number]) & ~held] = UNUSED
-    return _remarks(source, small, len(units.areas), len(chosen), options)
+    blocks = [Blocks.under({n: scenes[n] for n in group}, census.cell, options) for group in groups]
+    mine = [[n for n in group if scenes[n].role == "split"] for group in groups]
+    names = sorted({scenes[n].source for group in mine for n in group})
+    units = _units(mine, blocks, names, census)
+    key = int.from_bytes(hashlib.sha256("\0".join(names).encode()).digest()[:8], "little")
+    chosen = _choose(units, options.validation, np.random.default_rng((seed, key)))
+    for number, (grid, group) in enumerate(zip(blocks, groups, strict=True)):
+        held = units.place[chosen][units.place[chosen, 0] == number, 1]
+        for n in mine[number]:
+            roles[n][:] = grid.roles(n, held)
+            _keep_apart(n, group, scenes, grid, roles)
+    told = f"source{'s' * (len(names) > 1)} {', '.join(names)}"
+    if len(units.place) and not len(chosen) and options.validation < 1:
+        return [f"{told}: too few blocks of {options.block:g} m with labels to keep one for validation"]
+    return [f"{told} show the same ground, or ground side by side: split together"] if len(names) > 1 else []
 
 
-def _remarks(source: str, small: Sequence[str], units: int, chosen: int, options: SplitOptions) -> list[str]:
-    found = []
-    if small:
-        names = ", ".join(small[:5]) + (f" and {len(small) - 5} more" if len(small) > 5 else "")
-        found.append(
-            f"too small to be split into blocks of {options.block:g} m with a gap of {options.gap:g} m, so all for "
-            f"training: {names} (source {source}); give some a source of their own with role validation, or smaller "
-            "blocks"
-        )
-    if units and not chosen:
-        found.append(f"source {source} has too few blocks with labels to keep one for validation")
-    return found
+def _keep_apart(
+    number: int,
+    group: Sequence[int],
+    scenes: Sequence[LabelledScene],
+    blocks: Blocks,
+    roles: list[NDArray[np.uint8]],
+) -> None:
+    """Leaves out cells of a scene that are near to scenes which are wholly for the other purpose."""
+    if scenes[number].geobox is None:
+        return
+    for role, mark in (("train", VALIDATION), ("validation", TRAIN)):
+        others = [n for n in group if scenes[n].role == role]
+        if others:
+            roles[number][blocks.near(number, others) & (roles[number] == mark)] = UNUSED
 
 
-def _cells(length: float, scene: SceneCensus, cell: int) -> int:
-    """A length in metres as a whole number of the scene's cells, at least 1."""
-    return max(1, round(length / (scene.resolution * cell)))
-
-
-def _gap(length: float, scene: SceneCensus, cell: int) -> int:
-    """Cells to leave out between two, so that the centres of their pixels are ``length`` metres apart at least.
-
-    Pixels of cells with d others between them are d * cell + 1 px apart or more.
-    """
-    return max(0, math.ceil((length / scene.resolution - 1) / cell - 1e-9))
-
-
-def _units(numbers: Sequence[int], blocks: dict[int, int], census: Census) -> _Units:
+def _units(
+    groups: Sequence[Sequence[int]], blocks: Sequence[Blocks], names: Sequence[str], census: Census
+) -> _Units:
     """Blocks that have labels."""
-    places: list[NDArray[np.int64]] = [np.empty((0, 3), np.int64)]
-    areas: list[NDArray[np.floating]] = [np.empty((0, len(census.codes)))]
-    for number in numbers:
-        scene, side = census.scenes[number], blocks[number]
-        counts = scene.counts[..., :-1].astype(np.int64)
-        for axis in range(2):
-            counts = np.add.reduceat(counts, np.arange(0, counts.shape[axis], side), axis)
-        rows, cols = np.nonzero(counts.sum(-1))
-        places.append(np.stack([np.full(len(rows), number), rows, cols], 1))
-        areas.append(counts[rows, cols] * scene.resolution**2)
-    return _Units(np.concatenate(places), np.concatenate(areas).astype(np.float64))
+    width = len(census.codes) + len(names)
+    places: list[NDArray[np.int64]] = [np.empty((0, 2), np.int64)]
+    areas: list[NDArray[np.float64]] = [np.empty((0, width))]
+    for number, (group, grid) in enumerate(zip(groups, blocks, strict=True)):
+        for n in group:
+            homes, found = _areas(census.scenes[n], grid.home(n))
+            part = np.zeros((len(homes), width))
+            part[:, : len(census.codes)] = found
+            part[:, len(census.codes) + names.index(census.scenes[n].source)] = found.sum(1)
+            places.append(np.stack([np.full(len(homes), number), homes], 1))
+            areas.append(part)
+    place, inverse = np.unique(np.concatenate(places), axis=0, return_inverse=True)
+    total = np.zeros((len(place), width))
+    np.add.at(total, inverse.reshape(-1), np.concatenate(areas))
+    return _Units(place, total[:, : len(census.codes)], total[:, len(census.codes) :])
 
 
-def _choose(areas: NDArray[np.float64], share: float, rng: np.random.Generator) -> NDArray[np.int64]:
-    """Indices of the units (U, N) whose sum comes nearest to ``share`` of all, in total and by class.
+def _areas(scene: SceneCensus, home: NDArray[np.int64]) -> tuple[NDArray[np.int64], NDArray[np.float64]]:
+    """Blocks (u,) in which cells of a scene have labels, and of what area (m²) by node (u, N)."""
+    counts = scene.counts[..., :-1]
+    some = counts.any(-1) & (home >= 0)
+    homes, inverse = np.unique(home[some], return_inverse=True)
+    areas = [np.bincount(inverse, counts[..., node][some], len(homes)) for node in range(counts.shape[-1])]
+    return homes, np.stack(areas, 1, dtype=np.float64) * scene.resolution**2
+
+
+def _choose(units: _Units, share: float, rng: np.random.Generator) -> NDArray[np.int64]:
+    """Indices of the units whose sum comes nearest to ``share`` of all, in total, by class and by source.
 
     Greedy: of some units at random the one that brings the sum nearest, until none does; then single units change
     sides as long as that helps and it isn't near enough.
     """
-    if len(areas) < 2 or share >= 1:
-        return np.arange(len(areas)) if share >= 1 else np.empty(0, np.int64)
-    distance = _Distance.of(areas, share)
-    chosen, sums = np.zeros(len(areas), np.bool_), np.zeros(distance.units.shape[1])
-    order = rng.permutation(len(areas))
-    for _ in range(len(areas)):
-        rest = order[~chosen[order]]
+    count = len(units.place)
+    if count < 2 or share >= 1:
+        return np.arange(count) if share >= 1 else np.empty(0, np.int64)
+    distance = _Distance.of(units, share)
+    chosen, sums = np.zeros(count, np.bool_), np.zeros(distance.units.shape[1])
+    order = rng.permutation(count)
+    rest = order.copy()
+    for left in range(count, 0, -1):
         # not all: seeds are to differ
-        some = rng.choice(rest, min(_CANDIDATES, 1 + len(rest) // 4), replace=False)
-        costs = distance(sums + distance.units[some])
+        some = rng.choice(left, min(_CANDIDATES, 1 + left // 4), replace=False)
+        costs = distance(sums + distance.units[rest[some]])
         best = int(costs.argmin())
         if costs[best] >= distance(sums) and chosen.any():
             break
-        chosen[some[best]], sums = True, sums + distance.units[some[best]]
+        taken = rest[some[best]]
+        chosen[taken], sums = True, sums + distance.units[taken]
+        rest[some[best]] = rest[left - 1]
     return np.flatnonzero(_improved(chosen, sums, distance, order))
 
 
@@ -199,26 +228,20 @@ class _Distance:
     enough: float
 
     @classmethod
-    def of(cls, areas: NDArray[np.float64], share: float) -> _Distance:
-        units = np.concatenate([areas, areas.sum(1, keepdims=True)], 1)
-        units = units[:, units.any(0)] / units.sum(0)[units.any(0)]
-        target = np.where((units > 0).sum(0) > 1, share, 0.0)  # a class of one block: for training
-        weights = np.full(len(target), 1 / (len(target) - 1))
-        weights[-1] = 4.0
-        return cls(units, target, weights, (0.05 * share) ** 2)
+    def of(cls, units: _Units, share: float) -> _Distance:
+        # ground that several sources show counts once in total
+        parts = [(units.classes, 1.0), (units.sources.max(1, keepdims=True), 4.0)]
+        if units.sources.shape[1] > 1:
+            parts.insert(1, (units.sources, 2.0))
+        areas = np.concatenate([part for part, _ in parts], 1)
+        weights = np.concatenate(
+            [np.full(part.shape[1], weight / part.any(0).sum()) for part, weight in parts]
+        )
+        known = areas.any(0)
+        columns = areas[:, known] / areas[:, known].sum(0)
+        target = np.where((columns > 0).sum(0) > 1, share, 0.0)  # a class of one block: for training
+        return cls(columns, target, weights[known], (0.05 * share) ** 2)
 
     def __call__(self, sums: NDArray[np.float64]) -> NDArray[np.float64]:
         found: NDArray[np.float64] = ((sums - self.target) ** 2 * self.weights).sum(-1)
         return found
-
-
-def _grown(cells: NDArray[np.bool_], by: int) -> NDArray[np.bool_]:
-    """Cells that are at most ``by`` away from one of ``cells``, down, across or both."""
-    for axis in range(2):
-        length = cells.shape[axis]
-        sums = np.concatenate([np.zeros_like(cells.take([0], axis), np.int64), cells.cumsum(axis)], axis)
-        index = np.arange(length)
-        cells = sums.take(np.minimum(index + by + 1, length), axis) > sums.take(
-            np.maximum(index - by, 0), axis
-        )
-    return cells
