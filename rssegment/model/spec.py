@@ -6,11 +6,28 @@ import re
 from typing import Annotated, Any, ClassVar, Literal
 
 import numpy as np
-from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator, model_validator
+from pydantic import (
+    AfterValidator,
+    BaseModel,
+    ConfigDict,
+    Field,
+    ValidationError,
+    field_validator,
+    model_validator,
+)
 
 from rssegment.errors import BundleError
 
-__all__ = ["ARTIFACTS", "STORED_TYPES", "ArtifactKind", "BandSpec", "Facts", "ModelSpec", "OutputKind"]
+__all__ = [
+    "ARTIFACTS",
+    "STORED_TYPES",
+    "ArtifactKind",
+    "BandSpec",
+    "Facts",
+    "ModelName",
+    "ModelSpec",
+    "OutputKind",
+]
 
 OutputKind = Literal["logits", "probabilities", "scores"]
 ArtifactKind = Literal["safetensors", "pt2", "torchscript", "onnx"]
@@ -24,6 +41,14 @@ ARTIFACTS: dict[str, tuple[str, str]] = {
 STORED_TYPES = ("uint8", "int8", "uint16", "int16", "uint32", "int32", "float32", "float64")
 _NAME = re.compile(r"[a-zA-Z][a-zA-Z0-9_.-]+[a-zA-Z0-9]")  # of mlm:name in the MLM schema
 
+
+def _plain_name(value: str) -> str:
+    if not _NAME.fullmatch(value):
+        raise ValueError("use a letter, then letters, digits, '_', '.' or '-', at least three in all")
+    return value
+
+
+ModelName = Annotated[str, AfterValidator(_plain_name)]
 Finite = Annotated[float, Field(allow_inf_nan=False)]
 Positive = Annotated[float, Field(gt=0, allow_inf_nan=False)]
 
@@ -68,7 +93,7 @@ class ModelSpec(Facts):
     ``architecture`` is a registered name for safetensors weights (see ``create_architecture``), else free text.
     """
 
-    name: str
+    name: ModelName
     bands: Annotated[tuple[BandSpec, ...], Field(min_length=1)]
     channels: Annotated[tuple[int | None, ...], Field(min_length=1)]
     ground_resolution: Positive
@@ -88,13 +113,6 @@ class ModelSpec(Facts):
     license: str = "other"
     credit: str = ""
     training: dict[str, Any] = Field(default_factory=dict)
-
-    @field_validator("name")
-    @classmethod
-    def _plain_name(cls, value: str) -> str:
-        if not _NAME.fullmatch(value):
-            raise ValueError("use a letter, then letters, digits, '_', '.' or '-', at least three in all")
-        return value
 
     @field_validator("dtype")
     @classmethod

@@ -6,10 +6,19 @@ from pathlib import Path
 from typing import Annotated, Any, Literal, Self
 
 import yaml
-from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator, model_validator
+from pydantic import (
+    BaseModel,
+    ConfigDict,
+    Field,
+    ValidationError,
+    ValidationInfo,
+    field_validator,
+    model_validator,
+)
 
 from rssegment.errors import InputError, TaxonomyError
 from rssegment.model.hierarchy import Head
+from rssegment.model.spec import ModelName
 from rssegment.taxonomy.packaged import RECIPES, read_yaml
 
 __all__ = [
@@ -26,14 +35,32 @@ Share = Annotated[float, Field(ge=0, le=1, allow_inf_nan=False)]
 Positive = Annotated[float, Field(gt=0, allow_inf_nan=False)]
 NotNegative = Annotated[float, Field(ge=0, allow_inf_nan=False)]
 SourceKind = Literal["rasters", "polygons", "voc", "coco_panoptic", "coco_instances", "suite"]
+BandName = Annotated[str, Field(pattern=r"\S")]
 Role = Literal["split", "train", "validation"]
 Mapped = str | dict[int | str, int | str | None] | None
+
+
+_SET = ("bands", "classes", "head", "in_channels", "name", "taxonomy")
+_ENCODER = ("encoder", "encoder_name")
 
 
 class Part(BaseModel):
     """A part of a recipe: unknown keys are refused."""
 
     model_config = ConfigDict(frozen=True, extra="forbid")
+
+    @field_validator("*", mode="before")
+    @classmethod
+    def _no_truth(cls, value: Any, info: ValidationInfo) -> Any:
+        """Refuses true and false (YAML's yes and no) where a number or a name is meant, which they would become."""
+        kind = cls.model_fields[info.field_name or ""].annotation
+        free = kind == dict[str, Any] or (isinstance(kind, type) and issubclass(kind, bool | Part))
+        found = value.values() if isinstance(value, dict) else (value,)
+        if not free and any(isinstance(each, bool) for each in found):
+            raise ValueError(
+                "true and false (in YAML also yes and no) are no value for it; put names in quotes"
+            )
+        return value
 
 
 class SourceOptions(Part):
@@ -127,6 +154,19 @@ class ModelOptions(Part):
     encoder_weights: str | None = None
     start: str | None = None
 
+    @model_validator(mode="after")
+    def _unambiguous(self) -> ModelOptions:
+        beside = ("architecture", "encoder", "options", "encoder_weights")
+        if self.start is not None and (given := [key for key in beside if key in self.model_fields_set]):
+            raise ValueError(f"start takes the bundle's network and weights; leave out {', '.join(given)}")
+        if given := [option for option in _SET if option in self.options]:
+            raise ValueError(
+                f"options: {', '.join(given)} is set by bands, taxonomy and head of the recipe; leave it out"
+            )
+        if self.encoder is not None and (given := [o for o in _ENCODER if o in self.options]):
+            raise ValueError(f"options: {', '.join(given)} says the same as encoder; leave it out")
+        return self
+
 
 class OptimizerOptions(Part):
     """AdamW with warm-up and cosine, ``steps`` of ``accumulate`` batches; the encoder's rate is ``rate`` times
@@ -157,9 +197,9 @@ class Recipe(Part):
     ``overlap`` (px) are those of inference, ``half`` stores weights in half precision.
     """
 
-    name: Annotated[str, Field(min_length=3)]
+    name: ModelName
     taxonomy: str
-    bands: Annotated[tuple[str, ...], Field(min_length=1)]
+    bands: Annotated[tuple[BandName, ...], Field(min_length=1)]
     resolution: Positive
     sources: Annotated[tuple[SourceOptions, ...], Field(min_length=1)]
     title: str = ""
@@ -174,7 +214,7 @@ class Recipe(Part):
     optimizer: OptimizerOptions = OptimizerOptions()
     validate_every: Annotated[int, Field(ge=1)] = 500
     patience: Annotated[int, Field(ge=1)] | None = None
-    patch: Annotated[int, Field(ge=32)] = 512
+    patch: Annotated[int, Field(ge=32, le=65536)] = 512
     overlap: Annotated[int, Field(ge=0)] = 128
     half: bool = False
     seed: Annotated[int, Field(ge=0, lt=2**31)] = 0
@@ -219,8 +259,10 @@ class Recipe(Part):
 
     @model_validator(mode="after")
     def _consistent(self) -> Recipe:
-        if len(set(self.bands)) < len(self.bands):
+        if len({name.casefold() for name in self.bands}) < len(self.bands):
             raise ValueError(f"bands: one is listed twice: {', '.join(self.bands)}")
+        if self.overlap > self.patch // 2:
+            raise ValueError(f"overlap: {self.overlap} px is more than half the patch of {self.patch} px")
         if strange := [name for name in self.optional_bands if name not in self.bands]:
             raise ValueError(
                 f"optional_bands: {', '.join(strange)} is none of the bands {', '.join(self.bands)}"

@@ -210,7 +210,7 @@ def test_an_earlier_bundle_stays_until_there_is_a_new_one(country: Path, tmp_pat
     (out / "notes.txt").write_text("mine")
     for recipe, options, kind in (
         (a_recipe(model={"architecture": "unett"}), {}, BundleError),
-        (a_recipe(overlap=20), {}, BundleError),
+        (a_recipe().model_copy(update={"overlap": 20}), {}, BundleError),
         (a_recipe(), {"device": "cuda:77"}, SettingsError),
         (a_recipe(), {"leave_out": ["x"]}, InputError),
     ):

@@ -52,7 +52,8 @@ def a_land(folder: Path, bands: int = 4) -> Path:
 
 
 def a_recipe(**changes: Any) -> Recipe:
-    """A tiny network for six steps, validated after every second; parts that are mappings are merged."""
+    """A tiny network for six steps, validated after every second; parts that are mappings are merged,
+    unless they name a start."""
     values: dict[str, Any] = {
         "name": "tiny",
         "taxonomy": TREE.name,
@@ -67,7 +68,7 @@ def a_recipe(**changes: Any) -> Recipe:
         "overlap": 16,
     }
     for key, value in changes.items():
-        merged = isinstance(value, Mapping) and isinstance(values.get(key), Mapping)
+        merged = isinstance(value, Mapping) and isinstance(values.get(key), Mapping) and "start" not in value
         values[key] = values[key] | dict(value) if merged else value
     return Recipe(**values)
 
