@@ -39,6 +39,21 @@ def test_labels_that_lie_elsewhere_are_refused(pair: Path) -> None:
         opened(pair, FILES)
 
 
+def test_a_resolution_that_nobody_can_mean(pair: Path, pictures: Path) -> None:
+    with pytest.raises(
+        MismatchError,
+        match=r"a_image.tif of source 'source0' has 40 x 60 px \(rows x cols\) of 10 m, and would have 4e\+11 x "
+        r"6e\+11 at the recipe's resolution of 1e-09 m; give a resolution",
+    ):
+        opened(pair, FILES, resolution=1e-9)
+    with pytest.raises(MismatchError, match="would have inf x inf at"):
+        opened(pair, FILES, resolution=1e-320)
+    with pytest.raises(MismatchError, match="has 30 x 20 px .* of 1e[+]03 m, and would have 3e[+]06 x"):
+        opened(pictures, PICTURES | {"resolution": 1e3}, resolution=0.01)
+    (scene,) = opened(pair, FILES, resolution=0.5)  # much finer than the file, and no more than that
+    assert scene.shape[0] // 10 == 80
+
+
 def test_labels_of_another_size_need_a_place(pictures: Path, pair: Path) -> None:
     picture(pictures / "a" / "masks" / "part.png", painted(np.ones((29, 20), int), {1: RED}))
     with pytest.raises(

@@ -13,7 +13,7 @@ from odc.geo.geobox import GeoBox
 
 from rssegment.config import SceneOptions
 from rssegment.errors import MismatchError, ReadError, SceneError
-from rssegment.grid import Box, scaled_geobox
+from rssegment.grid import Box, ground_resolution, scaled_geobox
 from rssegment.scene import Scene
 from rssegment.training.recipe import Recipe, SourceOptions
 from rssegment.training.sources.places import is_placed, own_words, somewhere
@@ -24,6 +24,8 @@ UNUSED = "-"
 """What a source's ``bands`` call a band that the model doesn't use."""
 
 _NARROW = ("uint8", "int8", "uint16", "int16")  # every value is a float32 and fits a tensor
+_FINER, _MOST = 100, 2**36  # times as many pixels as a file has, and pixels of a scene, beyond both of which
+# it is taken for a mistake
 _SAME = 0.01  # of a pixel's size: no resampling for less, as scenes have it
 
 
@@ -97,22 +99,36 @@ def open_image(path: str, options: SourceOptions, recipe: Recipe) -> Image:
         )
     scene = scene.select([names.index(recipe.bands[place]) + 1 for place in places])
     if georeferenced:
+        _check_size(path, scene, ground_resolution(scene.native), recipe, options.name)
         return Image(
             path, scene.on_grid(recipe.resolution), places, len(recipe.bands), recipe.resolution, True
         )
-    scene, resolution = _resized(scene, options, recipe)
+    scene, resolution = _resized(path, scene, options, recipe)
     return Image(
         path, replace(scene, name=os.path.basename(path)), places, len(recipe.bands), resolution, False
     )
 
 
-def _resized(scene: Scene, options: SourceOptions, recipe: Recipe) -> tuple[Scene, float]:
+def _check_size(path: str, scene: Scene, own: tuple[float, float], recipe: Recipe, source: str) -> None:
+    """Refuses to make so many pixels of an image, whose ``own`` are of that size (m), that nobody can mean it."""
+    (rows, cols), (down, across) = scene.native.shape, own
+    finer = (down / recipe.resolution) * (across / recipe.resolution)
+    if finer > _FINER and rows * cols * finer > _MOST:
+        raise MismatchError(
+            f"{path} of source {source!r} has {rows} x {cols} px (rows x cols) of {down:.3g} m, and would have "
+            f"{rows * down / recipe.resolution:.3g} x {cols * across / recipe.resolution:.3g} at the recipe's "
+            f"resolution of {recipe.resolution:g} m; give a resolution (m) near that of the images"
+        )
+
+
+def _resized(path: str, scene: Scene, options: SourceOptions, recipe: Recipe) -> tuple[Scene, float]:
     """A picture at the recipe's resolution, if its own is told and it is to be resampled; and its resolution."""
     if options.resolution is None:
         return scene, recipe.resolution
     factor = recipe.resolution / options.resolution
     if not options.resample or abs(1 / factor - 1) <= _SAME:
         return scene, options.resolution
+    _check_size(path, scene, (options.resolution, options.resolution), recipe, options.name)
     geobox: GeoBox = scaled_geobox(scene.native, (factor, factor))
     return replace(scene, geobox=geobox), recipe.resolution
 
