@@ -87,8 +87,9 @@ class Windows(Dataset[Batch]):
     """The sampler's windows, read through ``cache``; item ``i`` is the window of number ``i``, without end.
 
     What lies in cells that aren't of training has no label, no data and values of 0, so no pixel of a window is nearer
-    to validation ground of any scene than the split's gap, unless both scenes are wholly for one purpose. A window that turns out to have no label is drawn again, a
-    few times. ``values`` have the type of the scenes, or one that holds all of theirs.
+    to validation ground of any scene than the split's gap, unless both scenes are wholly for one purpose. A window that
+    turns out to have no label is drawn again, a few times. ``values`` have the type of the scenes, or one that holds
+    all of theirs.
     """
 
     def __init__(self, scenes: Sequence[LabelledScene], sampler: Sampler, cache: PixelCache) -> None:
