@@ -20,11 +20,12 @@ import torch
 from torch import Tensor
 from torch.utils.data import DataLoader
 
-from rssegment.errors import RssegmentError, RunError
+from rssegment.errors import InputError, RssegmentError, RunError
 from rssegment.run.cores import cores
 from rssegment.training.batch import Batch
 from rssegment.training.cache import PixelCache
 from rssegment.training.ground import LabelledScene
+from rssegment.training.memory import is_allocation, told_of_batch, told_of_validation
 from rssegment.training.recipe import Recipe
 from rssegment.training.sampling import Sampler
 from rssegment.training.windows import ValidationBatch, ValidationWindows, Windows
@@ -74,16 +75,20 @@ class _Failure:
 
 
 class _Safe(torch.utils.data.Dataset[Any]):
-    """A dataset whose errors are values, so that they arrive as they were raised."""
+    """A dataset whose errors are values, so that they arrive as they were raised; ``too_large`` if memory is short."""
 
-    def __init__(self, windows: Windows | ValidationWindows) -> None:
-        self.windows = windows
+    def __init__(self, windows: Windows | ValidationWindows, too_large: InputError) -> None:
+        self.windows, self.too_large = windows, too_large
 
     def __getitems__(self, indices: Sequence[int]) -> _Packed | _Failure:
         try:
             return _Packed.of(self.windows.__getitems__(indices))
         except RssegmentError as error:
             return _Failure(type(error)(str(error)))
+        except (MemoryError, RuntimeError, OSError) as error:
+            if not is_allocation(error):
+                raise
+            return _Failure(self.too_large)
 
 
 class _Loader(DataLoader[Any]):
@@ -100,8 +105,14 @@ class _Loader(DataLoader[Any]):
                 batch = next(batches)
             except StopIteration:
                 return
-            except RuntimeError as error:
-                if "worker" not in str(error) or isinstance(error, RssegmentError):
+            except (MemoryError, RuntimeError, OSError) as error:
+                if is_allocation(error):
+                    raise cast(_Safe, self.dataset).too_large from error
+                if (
+                    not isinstance(error, RuntimeError)
+                    or "worker" not in str(error)
+                    or isinstance(error, RssegmentError)
+                ):
                     raise
                 raise RunError(_of_lost_worker(error)) from error
             if isinstance(batch, _Failure):
@@ -125,6 +136,8 @@ def windows_loader(
 
     Iterating raises
     ----------------
+    InputError
+        A batch doesn't fit into memory.
     ReadError
         Pixels can't be read; names the scene and the place.
     RunError
@@ -132,14 +145,16 @@ def windows_loader(
     """
     windows = Windows(scenes, sampler, cache)
     number = recipe.sample.workers if workers is None else workers
-    return _loader(windows, indices, recipe.sample.batch, (number, pin_memory))
+    safe = _Safe(windows, told_of_batch(recipe))
+    return _loader(safe, indices, recipe.sample.batch, (number, pin_memory))
 
 
 def validation_loader(
     windows: ValidationWindows, batch: int, *, workers: int | None = None, pin_memory: bool = False
 ) -> DataLoader[ValidationBatch]:
     """All validation windows in order, ``batch`` at a time. Raises as :func:`windows_loader`."""
-    return _loader(windows, range(len(windows)), batch, (workers, pin_memory))
+    safe = _Safe(windows, told_of_validation(windows.patch, batch))
+    return _loader(safe, range(len(windows)), batch, (workers, pin_memory))
 
 
 def default_workers() -> int:
@@ -148,7 +163,7 @@ def default_workers() -> int:
 
 
 def _loader(
-    windows: Windows | ValidationWindows, indices: Sequence[int], batch: int, how: tuple[int | None, bool]
+    windows: _Safe, indices: Sequence[int], batch: int, how: tuple[int | None, bool]
 ) -> DataLoader[Any]:
     workers = default_workers() if how[0] is None else how[0]
     more: dict[str, Any] = {}
@@ -160,7 +175,7 @@ def _loader(
             "worker_init_fn": _begin,
         }
     return _Loader(
-        cast(Any, _Safe(windows)),
+        cast(Any, windows),
         batch_sampler=cast(Any, _Chunks(indices, batch)),
         num_workers=workers,
         pin_memory=how[1],

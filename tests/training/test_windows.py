@@ -19,7 +19,7 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from rssegment.errors import ReadError, RunError
+from rssegment.errors import InputError, ReadError, RunError
 from rssegment.grid import Box
 from rssegment.training.batch import Batch
 from rssegment.training.cache import PixelCache
@@ -287,6 +287,41 @@ def test_errors_without_a_place_get_one() -> None:
     with pytest.raises(
         ReadError, match=r"can't read rows \d+ to \d+, columns \d+ to \d+ of far .*source away.*TIFFRead"
     ):
+        next(iter(ground.loader()))
+
+
+@pytest.mark.parametrize("workers", [0, 1])
+def test_a_batch_that_no_memory_holds_says_what_to_do(workers: int) -> None:
+    plan = recipe(sample={"patch": 4096, "batch": 4096}, optimizer={"accumulate": 2})
+    ground = Ground.of([random_scene((300, 300), role="train")], plan)
+    with pytest.raises(InputError) as caught:
+        next(iter(ground.loader(range(10**6), workers)))
+    assert str(caught.value) == (
+        "out of memory with batches of 4096 x 4096 px; try sample.batch: 2048 with optimizer.accumulate: 4 gives the "
+        "same gradient in half the memory"
+    )
+
+
+@pytest.mark.parametrize("workers", [0, 1])
+def test_patches_to_score_that_no_memory_holds(workers: int) -> None:
+    scene = random_scene((64, 64), role="validation")
+    windows = Ground.of([scene, random_scene((64, 64), 1, name="o", role="train")]).validation(10**6, 0)
+    with pytest.raises(
+        InputError, match="out of memory with 1 x 1000000 px to be scored; try a smaller patch"
+    ):
+        next(iter(validation_loader(windows, 1, workers=workers)))
+
+
+@dataclass(frozen=True, eq=False)
+class Faulty(ArrayScene):
+    def read(self, box: Box) -> Sample:
+        raise RuntimeError("a fault of the program")
+
+
+def test_other_errors_are_not_taken_for_want_of_memory() -> None:
+    ground = Ground.of([random_scene((300, 300))])
+    ground.scenes[0] = like(ground.scenes[0], Faulty)
+    with pytest.raises(RuntimeError, match="a fault of the program"):
         next(iter(ground.loader()))
 
 
