@@ -4,12 +4,16 @@ from __future__ import annotations
 
 from pathlib import Path
 
+import numpy as np
 import pytest
 
 from rssegment.errors import InputError
-from rssegment.training.recipe import Recipe
+from rssegment.training.cache import PixelCache
+from rssegment.training.census import VALIDATION, take_census
+from rssegment.training.recipe import Recipe, SplitOptions
 from rssegment.training.sources import open_sources
-from tests.training.folders import FILES, RGB, TREE, noise, opened, raster
+from rssegment.training.split import split_cells
+from tests.training.folders import FILES, PICTURES, RGB, TREE, noise, opened, raster
 
 
 def plan(*sources: dict[str, object]) -> Recipe:
@@ -50,7 +54,25 @@ def test_regions_that_are_left_out_are_validated(pair: Path) -> None:
         open_sources(recipe, pair, taxonomy=TREE, leave_out=["near", "source1"])
 
 
+def test_one_file_in_two_sources_is_split_alike(pair: Path, pictures: Path) -> None:
+    raster(pair / "a_image.tif", noise((3, 200, 180)))
+    raster(pair / "a_image_labels.tif", noise((200, 180), 1) % 11 + 1)
+    for root, files in ((pair, FILES), (pictures, PICTURES)):
+        one, other = (
+            [scene for scene in opened(root, files, files | {"bands": ("red", "-", "blue")}, optional_bands=("green",))
+             if scene.source == name]
+            for name in ("source0", "source1")
+        )  # fmt: skip
+        scenes = [*one, *other]
+        census = take_census(scenes, TREE, PixelCache(None, (), 0))
+        found = split_cells(scenes, census, SplitOptions(block=320, gap=0, validation=0.5), 0)
+        for first, second in zip(found.roles[: len(one)], found.roles[len(one) :], strict=True):
+            assert np.array_equal(first, second)
+        assert census.area(found.roles, VALIDATION) > 0
+
+
 def test_scenes_know_their_place(pair: Path, pictures: Path) -> None:
     (scene,) = opened(pair, FILES)
     assert scene.geobox is not None
     assert scene.geobox.shape == scene.shape
+    assert [each.geobox for each in opened(pictures, PICTURES)] == [None, None]

@@ -122,6 +122,23 @@ def test_overlapping_scenes_have_ground_of_both_kinds(place: tuple[float, float]
     assert 0.08 < held / (held + kept) < 0.3
 
 
+@pytest.mark.parametrize("crs", ["EPSG:4326", "EPSG:3857"])
+def test_ground_on_both_sides_of_a_seam_is_one(crs: str) -> None:
+    scenes = [
+        placed(grid((side * 179.9995, 64.0), crs, (500, 500), 1.0), k, name=f"{k}")
+        for k, side in enumerate((-1, 1))
+    ]
+    assert scenes[0].geobox.affine.c < 0 < scenes[1].geobox.affine.c  # type: ignore[union-attr]
+    for seed in range(4):
+        assert 20 <= apart(scenes, split(scenes, seed, block=100, gap=20)) < 60
+
+
+def test_degrees_round_a_pole_are_no_metres() -> None:
+    scene = placed(grid((100.0, 89.99), "EPSG:4326", (1600, 3000), 1.0), name="s")
+    for seed in range(2):
+        assert 30 <= apart([scene], split([scene], seed, block=200, gap=30)) < 60
+
+
 def test_one_image_in_two_sources_is_split_once() -> None:
     box = grid((12.0, 50.0), "EPSG:32633", (900, 800), 1.0)
     scenes = [placed(box, 1, name="rgb", source="a"), placed(box, 2, name="rgbn", source="b")]
