@@ -27,6 +27,7 @@ from rssegment.taxonomy import Taxonomy
 from rssegment.training._census_kernels import measure_cells
 from rssegment.training.cache import BLOCK, PixelCache
 from rssegment.training.ground import LabelledScene
+from rssegment.training.outliers import outlier
 from rssegment.write.atomic import staged
 
 __all__ = ["TRAIN", "UNUSED", "VALIDATION", "BandStatistics", "Census", "Roles", "SceneCensus", "take_census"]
@@ -109,32 +110,60 @@ class Census:
         ]
         return math.fsum(parts)
 
-    def statistics(self, roles: Roles) -> BandStatistics:
+    def statistics(self, roles: Roles, names: Sequence[str] = ()) -> BandStatistics:
         """Bands over all pixels with data in training cells, labelled or not; the same whatever the order of reading.
+
+        ``names`` are the bands'; without them messages count.
 
         Raises
         ------
         InputError
-            No training ground has a band, named by its place.
+            No training ground has a band, or ground with a role has a value in one that can be no measurement and
+            would decide mean and deviation alone.
         """
-        found = [self._band(roles, band) for band in range(len(self.scenes[0].present))]
+        bands = range(len(self.scenes[0].present))
+        called = names or [f"{band + 1} of the recipe" for band in bands]
+        for band in bands:
+            self._check_band(roles, band, called[band])
+        found = [self._band(roles, band, called[band]) for band in bands]
         mean, std, low, high, pixels = (np.array(column) for column in zip(*found, strict=True))
         return BandStatistics(mean, std, low, high, pixels)
 
-    def _band(self, roles: Roles, band: int) -> tuple[float, float, float, float, int]:
+    def _check_band(self, roles: Roles, band: int, name: str) -> None:
+        """Refuses values in cells with a role that are undeclared fill."""
+        seen = [
+            (scene, np.argwhere((cells != UNUSED) & (scene.valid > 0)))
+            for scene, cells in self._with(roles)
+            if scene.present[band]
+        ]
+        if not seen:
+            return
+        sums = np.concatenate([scene.sums[(*places.T, slice(None), band)] for scene, places in seen])
+        valid = np.concatenate([scene.valid[tuple(places.T)] for scene, places in seen])
+        found = outlier(sums[:, _LEAST], sums[:, _GREATEST], np.sqrt(sums[:, _SQUARES] / valid))
+        if found is None:
+            return
+        scene, place = [(scene, place) for scene, places in seen for place in places][found.cell]
+        raise InputError(
+            f"{scene.name} of source {scene.source!r} has the value {found.value:g} in band {name}, "
+            f"{_in_cell(place, self.cell, scene.shape)}, far from all others: it can't be measured, and alone would "
+            "decide the band's mean and deviation; declare it as no data (gdal_edit.py -a_nodata), or mend the file"
+        )
+
+    def _band(self, roles: Roles, band: int, name: str) -> tuple[float, float, float, float, int]:
         having = [(scene, cells) for scene, cells in self._with(roles) if scene.present[band]]
         chosen = [scene.sums[(cells == TRAIN) & (scene.valid > 0)][:, :, band] for scene, cells in having]
         pixels = sum(int(scene.valid[cells == TRAIN].sum()) for scene, cells in having)
         if not pixels:
             raise InputError(
-                f"no training ground has band {band + 1} of the recipe: leave it out of bands, "
-                "or add a source that has it"
+                f"no training ground has band {name}: leave it out of bands, or add a source that has it"
             )
         cells = np.concatenate(chosen)
         # exact sums: no order or grouping shows in the last bits
         mean = math.fsum(cells[:, _SUMS].tolist()) / pixels
-        variance = math.fsum(cells[:, _SQUARES].tolist()) / pixels - mean**2
         low, high = float(cells[:, _LEAST].min()), float(cells[:, _GREATEST].max())
+        # of one value all over the difference is what rounding leaves
+        variance = math.fsum(cells[:, _SQUARES].tolist()) / pixels - mean**2 if low < high else 0.0
         return mean, math.sqrt(max(0.0, variance)), low, high, pixels
 
     def _with(self, roles: Roles) -> Iterable[tuple[SceneCensus, NDArray[np.uint8]]]:
@@ -277,6 +306,12 @@ def _on_threads(
                 yield done.result()
         finally:
             pool.shutdown(wait=True, cancel_futures=True)
+
+
+def _in_cell(place: NDArray[np.int64], cell: int, shape: tuple[int, int]) -> str:
+    """Where a cell is, in words."""
+    (row, col), (rows, cols) = (place * cell).tolist(), shape
+    return f"rows {row} to {min(row + cell, rows) - 1}, columns {col} to {min(col + cell, cols) - 1}"
 
 
 def _cell_side(scenes: Sequence[LabelledScene]) -> int:

@@ -133,8 +133,10 @@ def test_a_band_that_some_scenes_lack_is_measured_in_others() -> None:
     found = census.statistics(roles)
     assert found.pixels.tolist() == [64 * 160, 64 * 160, 64 * 96]
     assert found.mean[2] == pytest.approx(scenes[1].values[2].mean())
-    with pytest.raises(InputError, match="band 3 of the recipe"):
+    with pytest.raises(InputError, match="no training ground has band 3 of the recipe: leave"):
         census.statistics((roles[0], roles[1] * 0))
+    with pytest.raises(InputError, match="no training ground has band nir: leave"):
+        census.statistics((roles[0], roles[1] * 0), ("red", "green", "nir"))
 
 
 def test_scenes_without_labels_are_told_by_name() -> None:
@@ -164,6 +166,76 @@ def test_what_is_no_class_and_what_is_no_number_is_refused() -> None:
     bright.values[1, 520, 5] = np.inf
     with pytest.raises(InputError, match=r"bright holds values in rows 512 to 599.*infinite"):
         take_census([bright], TREE, DIRECT)
+
+
+@pytest.mark.parametrize("value", [1e38, -3.4e38, -np.finfo(np.float32).max, 9.97e36, 1e20, -1e10])
+@pytest.mark.parametrize("share", ["pixel", "collar", "everywhere", "most"])
+def test_fill_that_nobody_declared_is_refused(value: float, share: str) -> None:
+    scenes = [
+        random_scene((100, 200), n, 2, "float32", name=f"s{n}", source="away", role="train") for n in range(2)
+    ]
+    for scene in scenes:
+        scene.values[:] /= 255
+    where = {"pixel": np.s_[70, 40], "collar": np.s_[64:, :50], "everywhere": np.s_[::16, ::16]}
+    scenes[1].values[1][where.get(share, np.s_[64:, :])] = value
+    if share == "most":
+        scenes[0].values[1] = value
+    census = take_census(scenes, TREE, DIRECT)
+    roles = tuple(np.full(scene.counts.shape[:2], TRAIN, np.uint8) for scene in census.scenes)
+    place = {"pixel": r"rows 64 to 95, columns 32 to 63", "collar": "rows 64 to 95, columns 0 to 31"}
+    named = f"s{int(share != 'most')} of source 'away' has the value {np.float32(value):g} in band nir, "
+    with pytest.raises(InputError) as caught:
+        census.statistics(roles, ("red", "nir"))
+    assert str(caught.value).startswith(named + place.get(share, "rows 0 to 31, columns 0 to 31"))
+    roles[1][:] = VALIDATION
+    with pytest.raises(InputError, match=r"band 2 of the recipe.* declare it as no data"):
+        census.statistics(roles)
+    if share != "most":
+        roles[1][:] = UNUSED
+        assert census.statistics(roles).std[1] < 1
+
+
+def test_a_band_of_one_value_has_no_deviation() -> None:
+    scene = random_scene((100, 90), bands=1, dtype="float32", role="train")
+    scene.values[:] = 12345.678
+    census = take_census([scene], TREE, DIRECT)
+    assert census.statistics((np.full((4, 3), TRAIN, np.uint8),)).std.tolist() == [0.0]
+
+
+def measured(name: str) -> np.ndarray:
+    """Bands whose values are far apart and all measured."""
+    rng = np.random.default_rng(3)
+    rows, cols = np.indices((256, 256))
+    if name == "radar":  # linear power: speckle on calm water, and one ship
+        values = 1e-4 * rng.exponential(size=(256, 256))
+        values[100:103, 200] = 1e4, 3e5, 2e4
+        return values
+    if name == "raw radar":  # intensities of a complex image
+        return np.rint(1e4 * rng.exponential(size=(256, 256))) + 4e9 * ((rows == 9) & (cols == 200))
+    if name == "island":  # heights above sea level, of a sea of zeros, or of what resampling leaves of them
+        return np.maximum(0, 3000 - 60 * np.hypot(rows - 128, cols - 128)) + 1e-12 * rng.random((256, 256))
+    if name == "trench":
+        return np.where(rows == 128, -10994.0, 0)
+    if name == "flow":  # cells upstream
+        return np.where(cols == 128, 10.0 ** (rows / 28), rng.integers(1, 40, (256, 256)))
+    if name == "probability":
+        return np.where(rows < 64, 1.0, 10.0 ** -rng.uniform(5, 30, (256, 256)))
+    if name == "molecules":  # per square centimetre, some below 0 by noise, some masked by 0
+        return np.where(cols < 40, 0, rng.normal(2e15, 2e15, (256, 256)))
+    assert name == "decibel"
+    return rng.normal(-12, 4, (256, 256))
+
+
+@pytest.mark.parametrize(
+    "name",
+    ["radar", "raw radar", "island", "trench", "flow", "probability", "molecules", "decibel"],
+)
+def test_measurements_that_are_far_apart_are_taken(name: str) -> None:
+    scene = random_scene((256, 256), bands=1, dtype="float32", role="train")
+    scene.values[0] = measured(name)
+    census = take_census([scene], TREE, DIRECT)
+    found = census.statistics((np.full(census.scenes[0].counts.shape[:2], TRAIN, np.uint8),))
+    assert found.std[0] == pytest.approx(scene.values[0].astype(float).std(), rel=1e-5)
 
 
 def test_a_failing_read_ends_it() -> None:
