@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import Sequence
 from dataclasses import dataclass
 from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
-from torch import Tensor, nn
+from torch import nn
 
 from rssegment.errors import InputError
 from rssegment.model import BandSpec, Bundle, ModelSpec, create_model, head_codes
@@ -16,9 +17,10 @@ from rssegment.model.pretrained import load_encoder
 from rssegment.model.weights import read_tensors
 from rssegment.taxonomy import Taxonomy
 from rssegment.training.data import TrainingData
-from rssegment.training.recipe import Recipe
+from rssegment.training.recipe import ModelOptions, Recipe
+from rssegment.training.starting import Start
 
-__all__ = ["Begun", "begin", "check_described", "found_at", "model_spec"]
+__all__ = ["Begun", "begin", "check_described", "first_weights", "found_at", "model_spec"]
 
 _PACKAGE = "package:"
 _VISIBLE = ("red", "green", "blue")
@@ -57,7 +59,7 @@ def begin(recipe: Recipe, taxonomy: Taxonomy, folders: Sequence[Path]) -> Begun:
 
 
 def _from_bundle(recipe: Recipe, taxonomy: Taxonomy, source: str) -> Begun:
-    """The bundle's network with every weight that has the same name and shape; the rest is new."""
+    """The bundle's network with its weights for the bands and classes that it knows; the rest is new."""
     bundle = Bundle.open(source)
     spec = bundle.spec
     if spec.artifact != "safetensors":
@@ -67,19 +69,28 @@ def _from_bundle(recipe: Recipe, taxonomy: Taxonomy, source: str) -> Begun:
     network = create_model(
         spec.architecture, len(recipe.bands), taxonomy, recipe.model.head, **spec.architecture_options
     )
-    own, other = network.state_dict(), read_tensors(bundle.weights)
-    fitting: dict[str, Tensor] = {
-        name: tensor.to(own[name].dtype)
-        for name, tensor in other.items()
-        if name in own and own[name].shape == tensor.shape
-    }
-    if not fitting:
+    start = Start.of(spec, bundle.taxonomy, recipe.bands, taxonomy, recipe.model.head)
+    own = network.state_dict()
+    filled = start.filled(own, read_tensors(bundle.weights))
+    if not filled:
         raise InputError(
             f"no weight of the bundle {source} fits; are its architecture and bands the recipe's?"
         )
-    network.load_state_dict(own | fitting)
-    origin = f"bundle {spec.name}, {len(fitting)} of {len(own)} tensors"
+    network.load_state_dict(own | filled)
+    told = start.told(start.inner(own))
+    origin = f"bundle {spec.name}, {len(filled)} of {len(own)} tensors; {told}"
     return Begun(network, spec.architecture, dict(spec.architecture_options), origin)
+
+
+def first_weights(options: ModelOptions, folders: Sequence[Path]) -> list[str]:
+    """Digests of the content that a training begins from: the same file name may hold other weights tomorrow."""
+    found = [] if options.start is None else [Bundle.open(found_at(options.start, folders)).fingerprint]
+    if options.encoder_weights is not None:
+        path = Path(found_at(options.encoder_weights, folders))
+        if path.is_file():  # else it is said when they are loaded
+            with path.open("rb") as file:
+                found.append(hashlib.file_digest(file, "sha256").hexdigest())
+    return found
 
 
 def found_at(path: str, folders: Sequence[Path]) -> str:
