@@ -84,7 +84,6 @@ def test_regions_are_left_out(run: Any, country: Path, tmp_path: Path) -> None:
     ("changes", "words"),
     [
         ({"model": {"architecture": "unett"}}, ("unett",)),
-        ({"overlap": 30}, ("overlap: 30 px is more than half the patch of 32 px",)),
         ({"bands": ("red", "thermal")}, ("thermal",)),
         ({"taxonomy": "nowhere.yaml"}, ("nowhere.yaml",)),
         ({"optimizer": {"class_weights": {"lava": 2.0}}}, ("lava",)),
@@ -103,6 +102,8 @@ def test_recipes_that_are_none(run: Any, tmp_path: Path) -> None:
     refused(run("train", path, "-o", tmp_path / "out"), "bad recipe", "steps: Extra inputs")
     refused(run("train", tmp_path / "none.yaml", "-o", tmp_path / "out"), "none.yaml")
     refused(run("train", path, "-o", tmp_path / "out", "--device", "gpu"), "bad recipe")
+    path.write_text(written(path).read_text() + "overlap: 30\n")
+    refused(run("train", path, "-o", tmp_path / "out"), "overlap: 30 px is more than half the patch of 32 px")
     assert not (tmp_path / "out").exists()
 
 

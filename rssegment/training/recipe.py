@@ -157,7 +157,9 @@ class ModelOptions(Part):
     @model_validator(mode="after")
     def _unambiguous(self) -> ModelOptions:
         beside = ("architecture", "encoder", "options", "encoder_weights")
-        if self.start is not None and (given := [key for key in beside if key in self.model_fields_set]):
+        if self.start is not None and (
+            given := [key for key in beside if key in self.model_fields_set and getattr(self, key)]
+        ):
             raise ValueError(f"start takes the bundle's network and weights; leave out {', '.join(given)}")
         if given := [option for option in _SET if option in self.options]:
             raise ValueError(

@@ -91,6 +91,8 @@ def test_a_start_has_a_head_of_its_own() -> None:
     recipe = Recipe.loads(YAML + "model: {start: other, head: hierarchical}")
     assert (recipe.model.start, recipe.model.head) == ("other", "hierarchical")
     assert Recipe.loads(YAML + "model: {architecture: enet, start: null}").model.start is None
+    empty = Recipe.loads(YAML + "model: {start: other, encoder: null, encoder_weights: null, options: {}}")
+    assert Recipe(**empty.model_dump(exclude_unset=True)) == empty
 
 
 @pytest.mark.parametrize("option", ["bands", "taxonomy", "head", "classes", "in_channels", "name"])
