@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Sequence
-from dataclasses import dataclass
+import os
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
@@ -15,9 +17,14 @@ from rssegment.training.ground import LabelledScene
 from rssegment.training.recipe import Recipe
 from rssegment.write.atomic import storage_errors, write_bytes
 
-__all__ = ["BEST", "CHECKPOINT", "TrainingFolder", "fingerprint_of"]
+try:
+    import fcntl
+except ImportError:  # Windows
+    fcntl = None  # type: ignore[assignment]
 
-CHECKPOINT, BEST = "last.ckpt", "best.safetensors"
+__all__ = ["BEST", "CHECKPOINT", "Machine", "TrainingFolder", "fingerprint_of"]
+
+CHECKPOINT, BEST, LOCK = "last.ckpt", "best.safetensors", "lock"
 
 # what decides nothing of the weights
 _ABOUT: dict[str, Any] = {
@@ -25,6 +32,19 @@ _ABOUT: dict[str, Any] = {
     "sources": {"__all__": {"credit": True, "license": True}},
     "sample": {"workers": True, "cache": True},
 }
+
+
+@dataclass(frozen=True)
+class Machine:
+    """What a training runs on: ``precision`` of its steps, kind of ``device``, number of processes, and of ``threads``.
+
+    Another precision or number of processes is another training; other threads or another device change last bits.
+    """
+
+    precision: str
+    processes: int
+    device: str
+    threads: int
 
 
 @dataclass(frozen=True)
@@ -68,14 +88,24 @@ class TrainingFolder:
         OutputError
             It holds another training, or what is no training; or ``resume`` and ``overwrite`` are both asked for.
         """
+        mark = self.check(fingerprint, resume=resume, overwrite=overwrite)
+        if overwrite and mark is not None:
+            self._clear()
+        with storage_errors(self.path):
+            self.work.mkdir(parents=True, exist_ok=True)
+        kept = (mark or {}) if resume else {}
+        self._note({**kept, "fingerprint": fingerprint})
+
+    def check(self, fingerprint: str, *, resume: bool, overwrite: bool) -> dict[str, Any] | None:
+        """What is noted of the training that is there; raises as :meth:`prepare`, and changes nothing."""
         if resume and overwrite:
             raise OutputError(
                 "--overwrite and --resume exclude each other: start afresh, or go on with what is there"
             )
         if self.path.exists() and not self.path.is_dir():
             raise OutputError(f"can't write to {self.path}: it is a file; choose a folder")
-        mark = read_json(self._mark)
-        if mark is None and self.path.is_dir() and any(self.path.iterdir()):
+        mark: dict[str, Any] | None = read_json(self._mark)
+        if mark is None and self.path.is_dir() and self._has_anything():
             raise OutputError(f"{self.path} holds files that are no training's; choose another folder")
         if mark is not None and not (resume or overwrite):
             state = "a finished" if self.record.exists() else "an unfinished"
@@ -88,11 +118,62 @@ class TrainingFolder:
                 f"{self.path} was left by a training with another recipe, data or version; resume it with what it was "
                 "started with, or start afresh with --overwrite"
             )
-        if overwrite and mark is not None:
-            self._clear()
+        return mark
+
+    @contextmanager
+    def held(self) -> Iterator[None]:
+        """Keeps other processes from training here, until it ends or this process is killed.
+
+        On Windows, and where the file system has no locks, nobody is kept from it.
+
+        Raises
+        ------
+        OutputError
+            Another process trains in this folder.
+        """
         with storage_errors(self.path):
             self.work.mkdir(parents=True, exist_ok=True)
-        write_bytes(self._mark, json.dumps({"fingerprint": fingerprint}).encode())
+            lock = os.open(self.work / LOCK, os.O_RDWR | os.O_CREAT, 0o666)
+        try:
+            self._lock(lock)
+            yield
+        finally:
+            os.close(lock)  # which ends it
+
+    def _lock(self, file: int) -> None:
+        if fcntl is None:
+            return
+        try:
+            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError as error:
+            raise OutputError(
+                f"another process trains in {self.path}: wait for it or stop it, or choose another folder"
+            ) from error
+        except OSError:  # a file system without locks
+            return
+
+    def entered(self, machine: Machine, *, going_on: bool) -> tuple[str, ...]:
+        """Notes what the training runs on; where it is ``going_on``, remarks of what is not as it was.
+
+        Raises
+        ------
+        OutputError
+            It was begun with another precision or number of processes.
+        """
+        mark = read_json(self._mark) or {}
+        before, now = mark.get("machine"), asdict(machine)
+        remarks: list[str] = []
+        if going_on and isinstance(before, dict):
+            others = [name for name, value in now.items() if name in before and before[name] != value]
+            told = [f"{name} {before[name]}, now {now[name]}" for name in others]
+            if {"precision", "processes"} & set(others):
+                raise OutputError(
+                    f"{self.path} was left by a training on another machine: {'; '.join(told)}; resume it on one like "
+                    "that (optimizer.precision, device), or start afresh with --overwrite"
+                )
+            remarks = [f"the training began with {each}: its last bits may differ" for each in told]
+        self._note({**mark, "machine": now})
+        return tuple(remarks)
 
     def finish(self, facts: dict[str, Any]) -> None:
         write_bytes(self.record, json.dumps(facts, indent=2).encode())
@@ -100,6 +181,17 @@ class TrainingFolder:
     @property
     def _mark(self) -> Path:
         return self.work / "training.json"
+
+    def _note(self, values: dict[str, Any]) -> None:
+        write_bytes(self._mark, json.dumps(values).encode())
+
+    def _has_anything(self) -> bool:
+        """Whether there is a file or folder but for the lock."""
+        if any(path != self.work for path in self.path.iterdir()):
+            return True
+        return self.work.exists() and (
+            not self.work.is_dir() or any(p.name != LOCK for p in self.work.iterdir())
+        )
 
     def _clear(self) -> None:
         """Removes what trainings write on the way, and nothing else; the cache of pixels stays, and the bundle until

@@ -18,7 +18,7 @@ from rssegment.model import save_bundle
 from rssegment.predict.runtime import resolve_device
 from rssegment.run.progress import Progress
 from rssegment.taxonomy import Taxonomy
-from rssegment.training.building import Begun, begin, check_described, found_at, model_spec
+from rssegment.training.building import Begun, begin, check_described, first_weights, found_at, model_spec
 from rssegment.training.card import ModelCard, Outcome, hardware, sources_of, versions
 from rssegment.training.data import TrainingData
 from rssegment.training.folder import TrainingFolder, fingerprint_of
@@ -83,6 +83,8 @@ def train(
         The recipe or its data can't be used, or a batch doesn't fit into memory.
     ModelError
         The loss is not finite.
+    OutputError
+        The folder holds something else, or another process trains in it.
     """
     check_installed()
     source = recipe if isinstance(recipe, Recipe) else Recipe.load(recipe)
@@ -95,8 +97,10 @@ def train(
         if of_another_process():
             job.run(begun, device, Watch())
             sys.exit()
-        job.folder.prepare(job.fingerprint, resume=resume, overwrite=overwrite)
-        return job.finished(begun, *job.run(begun, device, Watch(progress, say)))
+        job.folder.check(job.fingerprint, resume=resume, overwrite=overwrite)
+        with job.folder.held():
+            job.folder.prepare(job.fingerprint, resume=resume, overwrite=overwrite)
+            return job.finished(begun, *job.run(begun, device, Watch(progress, say)))
 
 
 def check_installed() -> None:
@@ -136,6 +140,7 @@ class _Job:
         recipe = in_whole_epochs(recipe)
         scenes = open_sources(recipe, places[0], taxonomy=taxonomy, leave_out=leave_out)
         more = [version("rssegment"), torch.__version__, taxonomy.fingerprint, *sorted(set(leave_out))]
+        more += first_weights(recipe.model, places)
         return cls(recipe, taxonomy, scenes, folder, places, fingerprint_of(recipe, scenes, more))
 
     def begun(self) -> Begun:

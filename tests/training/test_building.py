@@ -14,7 +14,7 @@ from rssegment.errors import BundleError, InputError
 from rssegment.model import Bundle
 from rssegment.taxonomy import Taxonomy
 from rssegment.training import Trained, building
-from rssegment.training.building import begin, check_described, found_at
+from rssegment.training.building import begin, check_described, first_weights, found_at
 from tests.training.folders import RGB, TREE
 from tests.training.trainings import RGBN, a_recipe
 
@@ -180,3 +180,19 @@ def test_what_no_bundle_can_have(changes: dict[str, Any], words: str) -> None:
     recipe = a_recipe().model_copy(update=changes)  # which the recipe itself would refuse
     with pytest.raises(BundleError, match=words):
         check_described(recipe, TREE, begin(recipe, TREE, ()))
+
+
+def test_content_that_is_begun_from_tells_trainings_apart(
+    encoder: Path, trained: Trained, tmp_path: Path
+) -> None:
+    def digests(**model: Any) -> list[str]:
+        return first_weights(a_recipe(model=model).model, [tmp_path])
+
+    weights = tmp_path / "e.safetensors"
+    assert digests() == digests(encoder_weights=weights.name) == []
+    weights.write_bytes(encoder.read_bytes())
+    before = digests(encoder_weights=weights.name)
+    weights.write_bytes(b"other")
+    assert digests(encoder_weights=weights.name) != before
+    assert len(before) == 1
+    assert digests(start=str(trained.bundle)) == [Bundle.open(trained.bundle).fingerprint]

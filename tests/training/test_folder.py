@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 import dataclasses
+import subprocess
+import sys
 from pathlib import Path
 from typing import Any
 
 import pytest
 
 from rssegment.errors import OutputError
-from rssegment.training.folder import BEST, CHECKPOINT, TrainingFolder, fingerprint_of
+from rssegment.training.folder import BEST, CHECKPOINT, Machine, TrainingFolder, fingerprint_of
 from tests.training.scenes import random_scene
 from tests.training.trainings import a_recipe, a_source
 
@@ -122,3 +124,45 @@ def test_what_decides_nothing_may_change(changes: dict[str, Any]) -> None:
 )
 def test_what_decides_is_another_training(changes: dict[str, Any]) -> None:
     assert prints(**changes) != prints()
+
+
+def test_one_process_at_a_time(tmp_path: Path) -> None:
+    code = f"""
+from pathlib import Path
+from rssegment.training.folder import TrainingFolder
+with TrainingFolder(Path({str(tmp_path)!r})).held():
+    print("held", flush=True)
+    input()
+"""
+    folder = TrainingFolder(tmp_path)
+    with subprocess.Popen(
+        [sys.executable, "-c", code], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
+    ) as other:
+        assert other.stdout is not None
+        assert other.stdout.readline() == "held\n"
+        with pytest.raises(OutputError, match="another process trains in"), folder.held():
+            pass
+        other.kill()
+        other.wait()
+    with folder.held():  # the system has let it go
+        folder.prepare("a", resume=False, overwrite=False)
+        with pytest.raises(OutputError, match="another process trains in"), TrainingFolder(tmp_path).held():
+            pass
+
+
+def test_what_it_runs_on_stays_the_same(folder: TrainingFolder) -> None:
+    machine = Machine("32-true", 1, "cpu", 4)
+    assert folder.entered(machine, going_on=False) == ()
+    folder.prepare("a", resume=True, overwrite=False)
+    assert folder.entered(machine, going_on=True) == ()
+    for other in ({"precision": "bf16-mixed"}, {"processes": 2}):
+        with pytest.raises(OutputError, match=r"on another machine: .*; resume it on one like that"):
+            folder.entered(dataclasses.replace(machine, **other), going_on=True)
+    told = folder.entered(dataclasses.replace(machine, device="cuda", threads=8), going_on=True)
+    assert [line.split(":")[0] for line in told] == [
+        "the training began with device cpu, now cuda",
+        "the training began with threads 4, now 8",
+    ]
+    assert folder.entered(dataclasses.replace(machine, precision="bf16-mixed"), going_on=False) == ()
+    folder.prepare("b", resume=False, overwrite=True)
+    assert folder.entered(machine, going_on=True) == ()
