@@ -122,10 +122,8 @@ def check_described(recipe: Recipe, taxonomy: Taxonomy, begun: Begun) -> None:
 
 def model_spec(data: TrainingData, begun: Begun, facts: dict[str, Any]) -> ModelSpec:
     """The description of the trained model; ``facts`` are the card's."""
-    prepare = data.prepare()
-    constants = list(zip(prepare.means.flatten().tolist(), prepare.stds.flatten().tolist(), strict=True))
     values = {"dtype": data.dtype.name, "value_range": data.value_range, "training": facts}
-    return _spec(data.recipe, data.taxonomy, begun, constants, values)
+    return _spec(data.recipe, data.taxonomy, begun, data.constants, values)
 
 
 def _spec(

@@ -5,54 +5,98 @@ from __future__ import annotations
 import csv
 import io
 import time
-from collections.abc import Sequence
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 import lightning
 import torch
-from lightning.pytorch.callbacks import Callback, WeightAveraging
+from lightning.pytorch.callbacks import Callback
 from safetensors.torch import save
 from torch import Tensor
 
+from rssegment.errors import OutputError
 from rssegment.run.progress import Progress
+from rssegment.training.batch import Batch
 from rssegment.training.folder import BEST, CHECKPOINT
 from rssegment.training.module import MEAN_OF_LEVELS, Segmenter, validation_values
 from rssegment.training.recipe import Recipe
 from rssegment.training.watch import Watch
+from rssegment.training.windows import ValidationBatch
 from rssegment.write.atomic import staged, write_bytes
 
 __all__ = ["Averaging", "Keeper", "Log", "Pictures", "Reporting", "averaged"]
 
 
-class Averaging(WeightAveraging):
-    """The exponential moving average of weights and buffers, which is what is validated and kept.
+class Averaging(Callback):
+    """The exponential moving average of the network's weights and buffers, which is what is validated and kept.
 
     The decay rises from little to ``decay``, so that the first weights are soon forgotten (as in Tarvainen & Valpola
-    2017, "Mean teachers").
+    2017, "Mean teachers"). Nothing here waits for the device.
     """
 
     def __init__(self, decay: float) -> None:
-        self._decay, self._share = decay, 1.0
-        super().__init__(use_buffers=True, multi_avg_fn=self._average)
+        self.decay = decay
+        self.tensors: dict[str, Tensor] = {}
+        self._step = 0  # the last that is in the average
 
-    def on_train_batch_end(self, trainer: Any, module: Any, *others: Any) -> None:
-        done = trainer.global_step  # known here, while the averaged model's own count is on the device
-        self._share = 1 - min(self._decay, (1 + done) / (10 + done))
-        super().on_train_batch_end(trainer, module, *others)
+    def on_fit_start(self, trainer: Any, module: Any) -> None:
+        current = _weights(module)
+        if trainer.global_step and self.tensors.keys() != current.keys():
+            raise OutputError("the checkpoint has no average of weights: start afresh with --overwrite")
+        held = self.tensors or current
+        self.tensors = {name: torch.empty_like(value).copy_(held[name]) for name, value in current.items()}
 
     @torch.no_grad()
-    def _average(self, averages: Sequence[Tensor], currents: Sequence[Tensor], _: Any) -> None:
-        """Called with tensors of one type at a time."""
-        if averages[0].is_floating_point():
-            torch._foreach_lerp_(list(averages), list(currents), self._share)
-        else:
-            torch._foreach_copy_(list(averages), list(currents))
+    def on_train_batch_end(self, trainer: Any, module: Any, *_: Any) -> None:
+        done = trainer.global_step
+        if done == self._step:  # a batch of several in a step
+            return
+        self._step = done
+        share = 1 - min(self.decay, (1 + done) / (10 + done)) if done > 1 else 1.0
+        averages, currents = self._pairs(module, floating=True)
+        torch._foreach_lerp_(averages, currents, share)
+        averages, currents = self._pairs(module, floating=False)
+        if averages:  # counters
+            torch._foreach_copy_(averages, currents)
+
+    def on_validation_epoch_start(self, trainer: Any, module: Any) -> None:
+        self._swap(module)
+
+    def on_validation_epoch_end(self, trainer: Any, module: Any) -> None:
+        self._swap(module)
+
+    @torch.no_grad()
+    def _swap(self, module: Any) -> None:
+        for floating in (True, False):
+            averages, currents = self._pairs(module, floating)
+            if averages:
+                before = [value.clone() for value in currents]
+                torch._foreach_copy_(currents, averages)
+                torch._foreach_copy_(averages, before)
+
+    def _pairs(self, module: Any, floating: bool) -> tuple[list[Tensor], list[Tensor]]:
+        current = _weights(module)
+        names = [name for name, value in current.items() if value.is_floating_point() == floating]
+        return [self.tensors[name] for name in names], [current[name] for name in names]
+
+    def state_dict(self) -> dict[str, Any]:
+        return {"tensors": dict(self.tensors), "step": self._step}
+
+    def load_state_dict(self, state: dict[str, Any]) -> None:
+        self.tensors, self._step = dict(state["tensors"]), state["step"]
+
+
+def _weights(module: Any) -> dict[str, Tensor]:
+    return dict(module.model.network.state_dict())
 
 
 class Keeper(Callback):
-    """After each validation a checkpoint to resume from, and the best weights so far; either appears whole or not."""
+    """After each validation a checkpoint to resume from, and with patience the best weights so far.
+
+    Either appears whole or not at all.
+    """
 
     def __init__(self, folder: Path) -> None:
         self.folder, self.best, self.best_step, self.waited = folder, -1.0, 0, 0
@@ -76,7 +120,8 @@ class Keeper(Callback):
         self.waited += 1
         if score > self.best:
             self.best, self.best_step, self.waited = score, trainer.global_step, 0
-            self._keep_best(trainer, module)
+            if module.recipe.patience is not None:
+                self._keep_best(trainer, module)
         trainer.should_stop = self._waited_enough(module)
 
     def _waited_enough(self, module: Segmenter) -> bool:
@@ -85,6 +130,8 @@ class Keeper(Callback):
 
     def on_train_epoch_end(self, trainer: lightning.Trainer, module: lightning.LightningModule) -> None:
         """After the last thing that changes a state in an epoch."""
+        assert isinstance(module, Segmenter)
+        module.check_finite()
         if not trainer.is_global_zero:  # every rank takes part in gathering the state; the first writes
             trainer.save_checkpoint(self.folder / CHECKPOINT)
             return
@@ -110,13 +157,13 @@ class Keeper(Callback):
 
 
 def averaged(trainer: lightning.Trainer, module: Segmenter) -> dict[str, Tensor]:
-    """The network's weights that are validated: the moving average where there is one."""
+    """The network's weights that are validated: the moving average where the recipe asks for one."""
+    if not module.recipe.optimizer.average:
+        return _weights(module)
     for callback in trainer.callbacks:  # type: ignore[attr-defined]
-        average = getattr(callback, "_average_model", None)
-        if average is not None:
-            network: dict[str, Tensor] = average.module.model.network.state_dict()
-            return network
-    return dict(module.model.network.state_dict())
+        if isinstance(callback, Averaging) and callback.tensors:
+            return dict(callback.tensors)
+    raise RuntimeError("the average of weights that the recipe asks for was not taken")
 
 
 @dataclass
@@ -142,7 +189,7 @@ class Log(Callback):
         self._losses, self._since = [], time.monotonic()
 
     def on_train_batch_end(self, trainer: Any, module: Any, outputs: Any, batch: Any, batch_idx: int) -> None:
-        self._losses.append(outputs["loss"].detach())
+        self._losses.append(outputs["loss"].detach())  # which Lightning has divided by accumulate
         self._training = time.monotonic() - self._since
 
     def on_train_epoch_end(self, trainer: lightning.Trainer, module: lightning.LightningModule) -> None:
@@ -153,7 +200,9 @@ class Log(Callback):
         pixels = len(self._losses) * recipe.sample.batch * recipe.sample.patch**2 * trainer.world_size
         row: dict[str, Any] = {
             "step": trainer.global_step,
-            "loss": round(float(torch.stack(self._losses).mean()), 5) if self._losses else "",
+            "loss": round(float(torch.stack(self._losses).mean()) * recipe.optimizer.accumulate, 5)
+            if self._losses
+            else "",
             "rate": f"{trainer.optimizers[0].param_groups[-1]['lr']:.3g}",
             "mpx_per_s": round(pixels / 1e6 / max(1e-6, self._training), 3),
         }
@@ -174,14 +223,17 @@ class Log(Callback):
 
 @dataclass
 class Pictures(Callback):
-    """A picture of the first validation windows, their labels and what the model says, every few validations."""
+    """A picture of validation windows from all regions, their labels and what the model says, every few validations."""
 
     folder: Path
+    shown: Callable[[], ValidationBatch]  # reads them
     every: int = 4
+    _windows: ValidationBatch | None = None
 
     def on_validation_batch_end(
         self, trainer: Any, module: Any, outputs: Any, batch: Any, index: int, *_: Any
     ) -> None:
+        """After the first batch, as the weights are then those that are validated."""
         from rssegment.training.pictures import sample_picture
 
         epoch = trainer.current_epoch + 1
@@ -191,7 +243,13 @@ class Pictures(Callback):
         assert isinstance(module, Segmenter)
         self.folder.mkdir(parents=True, exist_ok=True)
         path = self.folder / f"step_{trainer.global_step:07d}.png"
-        sample_picture(batch.batch, module.predict(batch.batch), module.taxonomy, path)
+        if self._windows is None:
+            self._windows = self.shown()
+        windows = self._windows.batch
+        codes = [
+            module.predict(Batch(*(each[i : i + 1] for each in windows))) for i in range(len(windows.values))
+        ]
+        sample_picture(windows, torch.cat(codes), module.taxonomy, path)
 
 
 @dataclass

@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
+from copy import copy
 from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import numpy as np
 from torch.utils.data import DataLoader
@@ -28,6 +30,7 @@ from rssegment.training.windows import ValidationBatch, ValidationWindows, commo
 
 __all__ = ["TrainingData"]
 
+_T = TypeVar("_T")
 _VALIDATION_PIXELS = 1 << 20  # of a batch that is scored
 
 
@@ -72,13 +75,14 @@ class TrainingData:
             (*census.remarks, *split.remarks),
         )  # fmt: skip
 
-    @property
+    @cached_property
     def regions(self) -> tuple[str, ...]:
         """Regions that have validation ground."""
         return tuple(sorted({self.scenes[window.scene].region for window in self.validation.windows}))
 
-    @property
+    @cached_property
     def validation(self) -> ValidationWindows:
+        """The lattice over validation ground."""
         recipe = self.recipe
         return ValidationWindows(
             self.scenes, self.census, self.roles, self.cache, patch=recipe.patch, overlap=recipe.overlap
@@ -96,12 +100,18 @@ class TrainingData:
             return 0.0, 255.0
         return float(np.min(self.statistics.low)), float(np.max(self.statistics.high))
 
-    def prepare(self) -> Prepare:
-        """The normalisation that the bundle will have: to three decimals, or as many more as small values need."""
+    @cached_property
+    def constants(self) -> tuple[tuple[float, float], ...]:
+        """Mean and standard deviation of each band: to three decimals, or as many more as small values need."""
         spread = self.statistics.std.tolist()
         digits = [3 - min(0, math.floor(math.log10(std))) for std in spread]
         means = map(round, self.statistics.mean.tolist(), digits)
-        return Prepare([*means], [*map(round, spread, digits)])
+        return tuple(zip(means, map(round, spread, digits), strict=True))
+
+    def prepare(self) -> Prepare:
+        """The normalisation that the bundle will have."""
+        means, stds = zip(*self.constants, strict=True)
+        return Prepare(means, stds)
 
     def training_batches(self, order: StepOrder, pin_memory: bool) -> DataLoader[Batch]:
         """Batches in the order of steps."""
@@ -112,10 +122,32 @@ class TrainingData:
 
     def validation_batches(self, rank: int, ranks: int, pin_memory: bool) -> DataLoader[ValidationBatch]:
         """All validation windows, or of several processes every so many-th."""
-        windows = self.validation
+        windows = copy(self.validation)
         windows.windows = windows.windows[rank::ranks]
         batch = max(1, _VALIDATION_PIXELS // self.recipe.patch**2)
         return validation_loader(windows, batch, workers=self.recipe.sample.workers, pin_memory=pin_memory)
+
+    def shown(self, most: int = 8) -> ValidationBatch:
+        """Validation windows from all regions to look at, at most ``most``: as many of each, spread over its ground.
+
+        Raises
+        ------
+        ReadError
+            Pixels can't be read.
+        """
+        places: dict[str, list[int]] = {region: [] for region in self.regions}
+        for number, window in enumerate(self.validation.windows):
+            places[self.scenes[window.scene].region].append(number)
+        regions = spread([*places], most)
+        return self.validation.__getitems__(
+            [n for region in regions for n in spread(places[region], max(1, most // len(regions)))]
+        )
+
+
+def spread(items: Sequence[_T], most: int) -> list[_T]:
+    """At most ``most`` of ``items`` at equal distances, the first among them."""
+    count = min(most, len(items))
+    return [items[i * len(items) // count] for i in range(count)]
 
 
 def _check_bands(recipe: Recipe, statistics: BandStatistics) -> None:

@@ -21,7 +21,7 @@ from rssegment.evaluation import Scores
 from rssegment.predict.runtime import resolve_device
 from rssegment.training.callbacks import Averaging, Keeper, Log, Pictures, Reporting, averaged
 from rssegment.training.data import TrainingData
-from rssegment.training.folder import BEST, TrainingFolder
+from rssegment.training.folder import BEST, Machine, TrainingFolder
 from rssegment.training.module import Segmenter, out_of_memory
 from rssegment.training.order import StepOrder
 from rssegment.training.recipe import Recipe
@@ -57,6 +57,8 @@ def fit(
     ------
     InputError
         A batch doesn't fit into memory, or there is no such device.
+    OutputError
+        The training was begun with another precision or number of processes.
     ModelError
         The loss is not finite.
     KeyboardInterrupt
@@ -70,8 +72,9 @@ def fit(
         )
     module = Segmenter(network.to(memory_format=torch.channels_last), data)
     keeper, done = Keeper(folder.work), _steps_done(folder)
-    callbacks = _callbacks(recipe, folder, keeper, Log(folder.log, watch, done))
+    callbacks = _callbacks(data, folder, keeper, Log(folder.log, watch, done))
     trainer = _trainer(recipe, folder, resolve_device(device or "auto"), device, callbacks)
+    _enter(trainer, folder, watch, going_on=0 < done < recipe.optimizer.steps)
     order = StepOrder(recipe, trainer.global_rank, trainer.world_size)
     order.set_epoch(done // recipe.validate_every)  # workers begin to read before Lightning tells it
     on_gpu = trainer.strategy.root_device.type == "cuda"
@@ -80,19 +83,42 @@ def fit(
     held_out = (
         data.validation_batches(trainer.global_rank, trainer.world_size, on_gpu) if data.regions else None
     )
+    with _ended(batches, held_out):
+        return _fitted(module, trainer, (batches, held_out), folder, keeper)
+
+
+def _fitted(
+    module: Segmenter,
+    trainer: lightning.Trainer,
+    loaders: tuple[Any, Any],
+    folder: TrainingFolder,
+    keeper: Keeper,
+) -> Fitted:
+    """Steps, then scores of the weights that are kept."""
+    recipe, network, held_out = module.recipe, module.model.network, loaders[1]
     with _interrupts(trainer), _memory(recipe):
-        trainer.fit(module, batches, held_out, ckpt_path=folder.checkpoint, weights_only=True)
+        trainer.fit(module, *loaders, ckpt_path=folder.checkpoint, weights_only=True)
     network.load_state_dict(averaged(trainer, module))  # a training that was complete already ran no step
     kept = trainer.global_step
     if recipe.patience is not None and (folder.work / BEST).exists():
         network.load_state_dict(load_file(folder.work / BEST))
         kept = keeper.best_step
     steps, place = trainer.global_step, str(trainer.strategy.root_device)
-    if trainer.world_size > 1 and on_gpu:
+    if trainer.world_size > 1 and place.startswith("cuda"):
         place = "cuda"  # all of them
     with _interrupts(trainer), _memory(recipe):
         scores, without = _scored(trainer, module, held_out)
     return Fitted(scores, without, steps, kept, keeper.seconds, place)
+
+
+def _enter(trainer: lightning.Trainer, folder: TrainingFolder, watch: Watch, going_on: bool) -> None:
+    """Notes what the training runs on, or tells what differs from what it ran on before."""
+    if not trainer.is_global_zero:
+        return
+    kind, threads = trainer.strategy.root_device.type, torch.get_num_threads()
+    machine = Machine(str(trainer.precision), trainer.world_size, kind, threads)
+    for remark in folder.entered(machine, going_on=going_on):
+        watch.tell(remark)
 
 
 def _steps_done(folder: TrainingFolder) -> int:
@@ -108,8 +134,9 @@ def _steps_done(folder: TrainingFolder) -> int:
         ) from error
 
 
-def _callbacks(recipe: Recipe, folder: TrainingFolder, keeper: Keeper, log: Log) -> list[Callback]:
-    callbacks: list[Callback] = [log, Pictures(folder.pictures)]
+def _callbacks(data: TrainingData, folder: TrainingFolder, keeper: Keeper, log: Log) -> list[Callback]:
+    recipe = data.recipe
+    callbacks: list[Callback] = [log, Pictures(folder.pictures, data.shown)]
     if recipe.optimizer.average:
         callbacks.append(Averaging(recipe.optimizer.average))
     if log.watch.progress is not None:
@@ -137,7 +164,8 @@ def _trainer(
         max_epochs=recipe.optimizer.steps // recipe.validate_every,
         accumulate_grad_batches=recipe.optimizer.accumulate,
         gradient_clip_val=recipe.optimizer.clip,
-        deterministic=True if kind == "cpu" else "warn",
+        deterministic=kind == "cpu",
+        benchmark=kind == "cuda",
         callbacks=callbacks,
         logger=loggers,
         log_every_n_steps=min(50, recipe.validate_every),
@@ -176,6 +204,19 @@ def _scored(
 
 
 @contextmanager
+def _ended(*loaders: Any) -> Iterator[None]:
+    """Has the processes that read for ``loaders`` end here, not when Python cleans up."""
+    try:
+        yield
+    finally:
+        for loader in loaders:
+            workers: Any = getattr(loader, "_iterator", None)
+            if hasattr(workers, "_shutdown_workers"):
+                workers._shutdown_workers()
+                loader._iterator = None
+
+
+@contextmanager
 def _memory(recipe: Recipe) -> Iterator[None]:
     try:
         yield
@@ -194,5 +235,16 @@ def _interrupts(trainer: lightning.Trainer) -> Iterator[None]:
         yield
     except SystemExit as error:
         if trainer.interrupted:
-            raise KeyboardInterrupt from error
+            raise _interrupt_in(error) or KeyboardInterrupt from error
         raise
+    except Exception as error:  # Lightning's own, where it is interrupted while processes start
+        if (interrupt := _interrupt_in(error)) is not None:
+            raise interrupt from error
+        raise
+
+
+def _interrupt_in(error: BaseException | None) -> BaseException | None:
+    """The user's interrupt (KeyboardInterrupt, or a program's own that is no Exception) that an error came after."""
+    while error is not None and isinstance(error, Exception | SystemExit | GeneratorExit):
+        error = error.__cause__ or error.__context__
+    return error

@@ -141,10 +141,9 @@ class TrainingFolder:
             os.close(lock)  # which ends it
 
     def _lock(self, file: int) -> None:
-        if fcntl is None:
-            return
         try:
-            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            if fcntl is not None:
+                fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError as error:
             raise OutputError(
                 f"another process trains in {self.path}: wait for it or stop it, or choose another folder"

@@ -22,6 +22,7 @@ from rssegment.training.windows import ValidationBatch
 __all__ = ["Segmenter", "rate_at"]
 
 _AUXILIARY = 0.4  # weight of second outputs that some networks have while they are trained (Zhao et al. 2017)
+_LOOK = 20  # steps on a GPU after which the losses are looked at
 MEAN_OF_LEVELS = "mean_iou"
 
 
@@ -49,6 +50,7 @@ class Segmenter(lightning.LightningModule):
         self.scores: dict[str, Scores] = {}
         self.drops_optional = False  # in validation: what a scene without these bands would give
         self._counts: dict[str, Confusion] = {}
+        self._fault: Tensor | None = None  # step and value of the first loss that is not finite
 
     # Training
 
@@ -62,12 +64,24 @@ class Segmenter(lightning.LightningModule):
             loss = self.loss_of(batch)
         except torch.OutOfMemoryError as error:
             raise out_of_memory(self.recipe) from error
-        if not bool(torch.isfinite(loss)):
-            raise ModelError(
-                f"the loss is {loss.item()} at step {self.global_step + 1}; lower optimizer.rate, or raise warmup"
-            )
+        self._watch(loss.detach())
         self.log("loss", loss.detach(), prog_bar=False)
         return loss
+
+    def _watch(self, loss: Tensor) -> None:
+        """Remembers the first loss that is not finite where it is: to look at each would wait for the GPU."""
+        found = torch.stack([torch.full_like(loss, self.global_step + 1), loss]).float()
+        if self._fault is None:
+            self._fault = torch.zeros_like(found)
+        self._fault = torch.where((self._fault[0] == 0) & ~torch.isfinite(loss), found, self._fault)
+        if loss.device.type == "cpu" or self.global_step % _LOOK == 0:
+            self.check_finite()
+
+    def check_finite(self) -> None:
+        """Raises ModelError where the loss of a step was not finite; names the first such step."""
+        step, loss = (0.0, 0.0) if self._fault is None else self._fault.tolist()
+        if step:
+            raise ModelError(f"the loss is {loss} at step {step:.0f}; lower optimizer.rate, or raise warmup")
 
     def loss_of(self, batch: Batch) -> Tensor:
         """The loss of prepared patches, that of second outputs included."""
@@ -88,6 +102,7 @@ class Segmenter(lightning.LightningModule):
     # Validation
 
     def on_validation_epoch_start(self) -> None:
+        self.check_finite()
         self._counts = {region: Confusion.empty(self.taxonomy) for region in self.regions}
 
     def validation_step(self, batch: ValidationBatch, index: int) -> None:

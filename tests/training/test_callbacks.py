@@ -13,9 +13,10 @@ from PIL import Image
 from safetensors.torch import load_file
 from torch import nn
 
+from rssegment.errors import OutputError
 from rssegment.model import Bundle
 from rssegment.training import Trained, fitting
-from rssegment.training.callbacks import Averaging, Log, Reporting
+from rssegment.training.callbacks import Averaging, Log, Reporting, averaged
 from rssegment.training.module import Segmenter
 from rssegment.training.watch import Watch
 from tests.training.test_fitting import log_of
@@ -64,19 +65,60 @@ def test_without_an_average_the_last_weights_are_kept(
     assert all(torch.equal(value, follower.current[name]) for name, value in kept.items())
 
 
+def a_module(weight: float) -> Any:
+    network = nn.Linear(1, 1, bias=False)
+    nn.init.constant_(network.weight, weight)
+    recipe = SimpleNamespace(optimizer=SimpleNamespace(average=0.5))
+    return SimpleNamespace(model=SimpleNamespace(network=network), recipe=recipe)
+
+
 def test_the_average_is_taken_once_for_a_step_of_several_batches() -> None:
-    averaging, module = Averaging(0.5), nn.Linear(1, 1, bias=False)
-    averaging._average_model = torch.optim.swa_utils.AveragedModel(module, multi_avg_fn=averaging._average)
-    weight, held = module.weight, averaging._average_model.module.weight
-    with torch.no_grad():
-        weight.fill_(0.0)
-        held.fill_(0.0)
-    averaging._average_model.n_averaged += 1  # torch copies the first
-    for step, value, expected in ((1, 1.0, 1 - 2 / 11), (1, 5.0, 1 - 2 / 11), (2, 1.0, 1 - 2 / 11 * 3 / 12)):
+    averaging, module = Averaging(0.5), a_module(0.0)
+    weight = module.model.network.weight
+    averaging.on_fit_start(SimpleNamespace(global_step=0), module)
+    held = 0.0
+    for step, value, share in ((1, 3.0, 1.0), (1, 5.0, 0), (2, 1.0, 1 - 3 / 12), (2, 4.0, 0), (90, 7.0, 0.5)):
         with torch.no_grad():
             weight.fill_(value)
         averaging.on_train_batch_end(SimpleNamespace(global_step=step), module, None, None, 0)
-        assert held.item() == pytest.approx(expected)
+        held += share * (value - held)
+        assert averaging.tensors["weight"].item() == pytest.approx(held)
+    averaging.on_validation_epoch_start(None, module)
+    assert (weight.item(), averaging.tensors["weight"].item()) == pytest.approx((held, 7.0))
+    averaging.on_validation_epoch_end(None, module)
+    assert (weight.item(), averaging.tensors["weight"].item()) == pytest.approx((7.0, held))
+
+
+def test_an_average_is_kept_in_plain_tensors(tmp_path: Path) -> None:
+    averaging, module = Averaging(0.5), a_module(2.0)
+    averaging.on_fit_start(SimpleNamespace(global_step=0), module)
+    torch.save(averaging.state_dict(), tmp_path / "state")
+    again = Averaging(0.5)
+    again.load_state_dict(torch.load(tmp_path / "state", weights_only=True))
+    again.on_fit_start(SimpleNamespace(global_step=3), a_module(5.0))
+    assert again.tensors["weight"].item() == 2.0
+    with pytest.raises(OutputError, match="has no average of weights: start afresh"):
+        Averaging(0.5).on_fit_start(SimpleNamespace(global_step=3), module)
+
+
+def test_weights_that_were_not_averaged_are_never_taken_for_it() -> None:
+    with pytest.raises(RuntimeError, match="was not taken"):
+        averaged(SimpleNamespace(callbacks=[]), a_module(1.0))  # type: ignore[arg-type]
+
+
+@pytest.mark.parametrize("times", [1, 3])
+def test_the_log_has_the_loss_itself(
+    country: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, times: int
+) -> None:
+    original = Segmenter.loss_of
+    monkeypatch.setattr(Segmenter, "loss_of", lambda *a: original(*a) * 0 + 6.0)
+    recipe = a_recipe(
+        sources=[a_source("north", role="train")],
+        optimizer={"steps": 2, "accumulate": times},
+        validate_every=1,
+    )
+    trained = a_training(country, tmp_path / "out", recipe)
+    assert [float(row["loss"]) for row in log_of(trained.folder)] == pytest.approx([6.0, 6.0])
 
 
 def test_the_log_and_pictures(trained: Trained) -> None:

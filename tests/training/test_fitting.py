@@ -16,7 +16,7 @@ from safetensors.torch import load_file
 
 from rssegment.errors import InputError, ModelError, OutputError, StorageError
 from rssegment.model import Bundle
-from rssegment.training import Trained, callbacks
+from rssegment.training import Trained, callbacks, fitting
 from rssegment.training.fitting import half_precision
 from rssegment.training.module import MEAN_OF_LEVELS, Segmenter, rate_at
 from tests.training.killed import INSTANTS
@@ -98,8 +98,8 @@ def test_what_was_finished_is_only_written_again(
 ) -> None:
     out = tmp_path / "out"
     first = a_training(country, out)
-    weights = load_file(out / "work" / "best.safetensors")
-    assert weights.keys() == load_file(Bundle.open(first.bundle).weights).keys()
+    assert Bundle.open(first.bundle).spec.training["steps"] == 6
+    assert not (out / "work" / "best.safetensors").exists()  # nobody asked for the best
     monkeypatch.delattr(Segmenter, "training_step")
     monkeypatch.setattr(Segmenter, "training_step", lambda *_: pytest.fail("a step was run"), raising=False)
     recipe = a_recipe(
@@ -312,3 +312,70 @@ def test_half_precision_is_what_was_asked_for() -> None:
     assert not asked("float32")
     assert isinstance(asked("auto"), bool)
     assert not half_precision(a_recipe(optimizer={"precision": "auto"}), "mps")
+
+
+class Stop(BaseException):
+    """As the command line's own interrupt."""
+
+
+@pytest.mark.parametrize("stop", [KeyboardInterrupt, Stop])
+def test_an_interrupt_while_readers_start_is_that(
+    country: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, stop: type[BaseException]
+) -> None:
+    def interrupted(*_: Any) -> None:
+        raise stop
+
+    monkeypatch.setattr("rssegment.training.loading._Loader.__iter__", interrupted)
+    with pytest.raises(stop):
+        a_training(country, tmp_path / "out")
+
+
+def test_no_reader_is_left_behind(country: Path, tmp_path: Path) -> None:
+    def failing(stage: str, done: int, total: int, pixels: int) -> None:
+        if stage == "train" and done == 1:
+            raise KeyboardInterrupt
+
+    before = set(_readers())
+    with pytest.raises(KeyboardInterrupt):
+        a_training(country, tmp_path / "out", a_recipe(sample={"workers": 1}), progress=failing)
+    assert set(_readers()) <= before
+
+
+def _readers() -> list[Any]:
+    import multiprocessing
+
+    return [child for child in multiprocessing.active_children() if child.is_alive()]
+
+
+def test_a_resumed_training_keeps_its_precision_and_tells_of_threads(
+    country: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    out, recipe = tmp_path / "out", a_recipe(optimizer={"precision": "auto"})
+    monkeypatch.setattr(fitting, "half_precision", lambda *_: False)
+    with pytest.raises(KeyboardInterrupt):
+        a_training(country, out, recipe, progress=stopping(3))
+    with monkeypatch.context() as patched:
+        patched.setattr(fitting, "half_precision", lambda *_: True)
+        with pytest.raises(
+            OutputError, match="precision 32-true, now bf16-mixed; resume it on one like that"
+        ):
+            a_training(country, out, recipe, resume=True)
+    mark = out / "work" / "training.json"
+    mark.write_text(mark.read_text().replace('"device": "cpu"', '"device": "cuda"'))
+    lines: list[str] = []
+    a_training(country, out, recipe, resume=True, say=lines.append)
+    assert "the training began with device cuda, now cpu: its last bits may differ" in lines
+
+
+def test_two_trainings_in_one_folder(country: Path, tmp_path: Path) -> None:
+    out = tmp_path / "out"
+
+    def progress(stage: str, done: int, total: int, pixels: int) -> None:
+        if stage == "train" and done == 1:
+            for how in ({"resume": True}, {"overwrite": True}):
+                with pytest.raises(OutputError, match=r"another process trains in .*out"):
+                    a_training(country, out, **how)
+            raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        a_training(country, out, progress=progress)
