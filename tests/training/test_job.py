@@ -277,6 +277,7 @@ def test_the_process_is_left_as_it_was(country: Path, tmp_path: Path) -> None:
     before = (
         torch.get_rng_state().tolist(),
         torch.are_deterministic_algorithms_enabled(),
+        torch.utils.deterministic.fill_uninitialized_memory,  # type: ignore[attr-defined]
         [signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)],
         torch.get_num_threads(),
         torch.is_grad_enabled(),
@@ -285,6 +286,7 @@ def test_the_process_is_left_as_it_was(country: Path, tmp_path: Path) -> None:
     assert before == (
         torch.get_rng_state().tolist(),
         torch.are_deterministic_algorithms_enabled(),
+        torch.utils.deterministic.fill_uninitialized_memory,  # type: ignore[attr-defined]
         [signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)],
         torch.get_num_threads(),
         torch.is_grad_enabled(),

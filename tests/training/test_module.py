@@ -154,6 +154,21 @@ def test_a_loss_that_is_not_finite_is_an_error(data: TrainingData) -> None:
         step(Segmenter(network, data), windows(data, 2), done=2)
 
 
+def test_the_first_loss_that_is_not_finite_is_named_later(
+    data: TrainingData, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """As on a GPU, where losses are looked at every few steps."""
+    module, seen = Segmenter(plain(), data), Segmenter.check_finite
+    monkeypatch.setattr(Segmenter, "check_finite", lambda _: None)
+    original = Segmenter.loss_of
+    for done in range(4):
+        factor = torch.inf if done == 1 else torch.nan if done == 2 else 1.0
+        monkeypatch.setattr(Segmenter, "loss_of", lambda *a, f=factor: original(*a) * f)
+        step(module, windows(data, 2), done=done)
+    with pytest.raises(ModelError, match="the loss is inf at step 2;"):
+        seen(module)
+
+
 # Rates
 
 
