@@ -48,7 +48,7 @@ def test_a_resolution_that_nobody_can_mean(pair: Path, pictures: Path) -> None:
         opened(pair, FILES, resolution=1e-9)
     with pytest.raises(MismatchError, match="would have inf x inf at"):
         opened(pair, FILES, resolution=1e-320)
-    with pytest.raises(MismatchError, match="has 30 x 20 px .* of 1e[+]03 m, and would have 3e[+]06 x"):
+    with pytest.raises(MismatchError, match=r"has 30 x 20 px .* of 1e[+]03 m, and would have 3e[+]06 x"):
         opened(pictures, PICTURES | {"resolution": 1e3}, resolution=0.01)
     (scene,) = opened(pair, FILES, resolution=0.5)  # much finer than the file, and no more than that
     assert scene.shape[0] // 10 == 80
