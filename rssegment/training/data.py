@@ -68,7 +68,7 @@ class TrainingData:
         cache = PixelCache(work / "cache", scenes, int(recipe.sample.cache * 2**30))
         census = take_census(scenes, taxonomy, cache, progress, path=work / "census.npz")
         split = split_cells(scenes, census, recipe.split, recipe.seed)
-        statistics = census.statistics(split.roles)
+        statistics = census.statistics(split.roles, recipe.bands)
         _check_bands(recipe, statistics)
         return cls(
             recipe, taxonomy, tuple(scenes), cache, census, split.roles, statistics,

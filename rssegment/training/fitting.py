@@ -22,15 +22,13 @@ from rssegment.predict.runtime import resolve_device
 from rssegment.training.callbacks import Averaging, Keeper, Log, Pictures, Reporting, averaged
 from rssegment.training.data import TrainingData
 from rssegment.training.folder import BEST, Machine, TrainingFolder
-from rssegment.training.module import Segmenter, out_of_memory
+from rssegment.training.memory import telling, told_of_batch
+from rssegment.training.module import Segmenter
 from rssegment.training.order import StepOrder
 from rssegment.training.recipe import Recipe
 from rssegment.training.watch import Watch
 
 __all__ = ["Fitted", "fit"]
-
-
-ByRegion = dict[str, Scores]
 
 
 @dataclass(frozen=True)
@@ -40,8 +38,8 @@ class Fitted:
     ``steps``: those done; ``kept``: the step whose weights were kept; ``seconds`` spent; ``device``: where it ran.
     """
 
-    scores: ByRegion
-    without: ByRegion
+    scores: dict[str, Scores]
+    without: dict[str, Scores]
     steps: int
     kept: int
     seconds: float
@@ -79,7 +77,6 @@ def fit(
     order.set_epoch(done // recipe.validate_every)  # workers begin to read before Lightning tells it
     on_gpu = trainer.strategy.root_device.type == "cuda"
     batches = data.training_batches(order, on_gpu)
-    batches.batch_sampler.sampler = order  # type: ignore[union-attr]  # Lightning tells it the epoch
     held_out = (
         data.validation_batches(trainer.global_rank, trainer.world_size, on_gpu) if data.regions else None
     )
@@ -96,7 +93,7 @@ def _fitted(
 ) -> Fitted:
     """Steps, then scores of the weights that are kept."""
     recipe, network, held_out = module.recipe, module.model.network, loaders[1]
-    with _interrupts(trainer), _memory(recipe):
+    with _interrupts(trainer), telling(told_of_batch(recipe)):
         trainer.fit(module, *loaders, ckpt_path=folder.checkpoint, weights_only=True)
     network.load_state_dict(averaged(trainer, module))  # a training that was complete already ran no step
     kept = trainer.global_step
@@ -106,7 +103,7 @@ def _fitted(
     steps, place = trainer.global_step, str(trainer.strategy.root_device)
     if trainer.world_size > 1 and place.startswith("cuda"):
         place = "cuda"  # all of them
-    with _interrupts(trainer), _memory(recipe):
+    with _interrupts(trainer):
         scores, without = _scored(trainer, module, held_out)
     return Fitted(scores, without, steps, kept, keeper.seconds, place)
 
@@ -214,18 +211,6 @@ def _ended(*loaders: Any) -> Iterator[None]:
             if hasattr(workers, "_shutdown_workers"):
                 workers._shutdown_workers()
                 loader._iterator = None
-
-
-@contextmanager
-def _memory(recipe: Recipe) -> Iterator[None]:
-    try:
-        yield
-    except torch.OutOfMemoryError as error:
-        raise out_of_memory(recipe) from error
-    except RuntimeError as error:
-        if "can't allocate memory" in str(error):  # of the CPU
-            raise out_of_memory(recipe) from error
-        raise
 
 
 @contextmanager

@@ -186,16 +186,16 @@ def _loader(
 
 
 class _Chunks:
-    """``indices`` in groups of ``size``, the last one smaller."""
+    """``sampler``'s indices in groups of ``size``, the last one smaller. Lightning tells the sampler of epochs."""
 
-    def __init__(self, indices: Sequence[int], size: int) -> None:
-        self.indices, self.size = indices, size
+    def __init__(self, sampler: Sequence[int], size: int) -> None:
+        self.sampler, self.size = sampler, size
 
     def __len__(self) -> int:
-        return (len(self.indices) + self.size - 1) // self.size
+        return (len(self.sampler) + self.size - 1) // self.size
 
     def __iter__(self) -> Iterator[Sequence[int]]:
-        return (self.indices[start : start + self.size] for start in range(0, len(self.indices), self.size))
+        return (self.sampler[start : start + self.size] for start in range(0, len(self.sampler), self.size))
 
 
 def _as_is(batch: _Packed | _Failure) -> _Packed | _Failure:

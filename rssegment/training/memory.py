@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import errno
 import re
+from collections.abc import Iterator
+from contextlib import contextmanager
 
-from rssegment.errors import InputError
+from rssegment.errors import InputError, RssegmentError
 from rssegment.training.recipe import Recipe
 
-__all__ = ["is_allocation", "told_of_batch", "told_of_validation"]
+__all__ = ["is_allocation", "telling", "told_of_batch", "told_of_validation"]
 
 _ALLOCATION = re.compile(
     r"out of memory|cannot allocate|can't allocate|unable to (allocate|mmap|resize|write)|not enough memory"
@@ -27,11 +29,25 @@ def is_allocation(error: BaseException) -> bool:
     return isinstance(error, MemoryError)
 
 
+@contextmanager
+def telling(too_large: InputError) -> Iterator[None]:
+    """Raises ``too_large`` where memory could not be had, unless something within said what did not fit."""
+    try:
+        yield
+    except RssegmentError:
+        raise
+    except (MemoryError, RuntimeError) as error:
+        if is_allocation(error):
+            raise too_large from error
+        raise
+
+
 def told_of_batch(recipe: Recipe) -> InputError:
     """What to say where a batch of ``recipe`` doesn't fit: the half of it, twice."""
     size, times = recipe.sample.batch, recipe.optimizer.accumulate
     cure = (
-        f"sample.batch: {size // 2} with optimizer.accumulate: {times * 2} gives the same gradient in half the memory"
+        f"sample.batch: {size // 2} with optimizer.accumulate: {times * 2} takes half the memory for nearly the same "
+        "training"
         if size > 1
         else f"a smaller sample.patch than {recipe.sample.patch}, or a smaller network"
     )

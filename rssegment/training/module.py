@@ -10,13 +10,14 @@ import torch
 import torch.distributed
 from torch import Tensor, nn
 
-from rssegment.errors import InputError, ModelError
+from rssegment.errors import ModelError
 from rssegment.evaluation import Confusion, Scores
 from rssegment.model import Hierarchical, HierarchicalLoss
 from rssegment.training.augment import Augment
 from rssegment.training.batch import Batch
 from rssegment.training.data import TrainingData
-from rssegment.training.recipe import OptimizerOptions, Recipe
+from rssegment.training.memory import telling, told_of_validation
+from rssegment.training.recipe import OptimizerOptions
 from rssegment.training.windows import ValidationBatch
 
 __all__ = ["Segmenter", "rate_at"]
@@ -60,10 +61,7 @@ class Segmenter(lightning.LightningModule):
         torch.manual_seed(self.recipe.seed * 1_000_003 + rank_step)  # dropout
         with torch.no_grad(), torch.autocast(self.device.type, enabled=False):
             batch = self.augment(self.prepare(batch), self.recipe.seed, rank_step)
-        try:
-            loss = self.loss_of(batch)
-        except torch.OutOfMemoryError as error:
-            raise out_of_memory(self.recipe) from error
+        loss = self.loss_of(batch)
         self._watch(loss.detach())
         self.log("loss", loss.detach(), prog_bar=False)
         return loss
@@ -106,7 +104,9 @@ class Segmenter(lightning.LightningModule):
         self._counts = {region: Confusion.empty(self.taxonomy) for region in self.regions}
 
     def validation_step(self, batch: ValidationBatch, index: int) -> None:
-        predicted = self.predict(batch.batch)
+        count, _, _, patch = batch.batch.values.shape
+        with telling(told_of_validation(patch, count)):
+            predicted = self.predict(batch.batch)
         for codes, labels, region in zip(predicted, batch.batch.labels.cpu(), batch.regions, strict=True):
             self._counts[region] += Confusion.of(codes.numpy(), labels.numpy(), self.taxonomy)
 
@@ -171,14 +171,3 @@ def _groups(network: nn.Module, options: OptimizerOptions) -> list[dict[str, Any
                 decay = 0.0 if flat else options.weight_decay
                 groups.append({"params": parameters, "lr": rate, "weight_decay": decay})
     return groups
-
-
-def out_of_memory(recipe: Recipe) -> InputError:
-    """What to say where a batch doesn't fit: the half of it, twice."""
-    size, times = recipe.sample.batch, recipe.optimizer.accumulate
-    cure = (
-        f"sample.batch: {size // 2} with optimizer.accumulate: {times * 2} gives the same gradient in half the memory"
-        if size > 1
-        else f"a smaller sample.patch than {recipe.sample.patch}, or a smaller network"
-    )
-    return InputError(f"out of memory with batches of {size} x {recipe.sample.patch} px; try {cure}")

@@ -21,7 +21,7 @@ from rssegment.training.census import VALIDATION, Census, Roles
 from rssegment.training.ground import LabelledScene, Sample
 from rssegment.training.sampling import Sampler, Window, cells_mask
 
-__all__ = ["ValidationBatch", "ValidationWindows", "Windows", "collate"]
+__all__ = ["ValidationBatch", "ValidationWindows", "Windows"]
 
 _ATTEMPTS = 8
 _ALIGNED = 64  # bytes
@@ -216,13 +216,6 @@ class ValidationWindows(Dataset[ValidationBatch]):
         labels = sample.labels[core.relative_to(needed).slices]
         scored[inner] = cells_mask(self.roles[window.scene], VALIDATION, self.cell, core) & (labels > 0)
         arrays.labels[place][inner] = labels * scored[inner]
-
-
-def collate(parts: Batch | ValidationBatch | Sequence[Batch]) -> Batch | ValidationBatch:
-    """Windows side by side; what is that already stays as it is."""
-    if isinstance(parts, Batch | ValidationBatch):
-        return parts
-    return Batch(*map(torch.stack, zip(*parts, strict=True)))
 
 
 def common_type(scenes: Sequence[LabelledScene]) -> np.dtype[Any]:

@@ -352,25 +352,15 @@ def test_voc(data: Path, tmp_path: Path) -> None:
 
 
 @pytest.mark.data
-def test_coco_panoptic(data: Path, tmp_path: Path) -> None:
+@pytest.mark.parametrize(
+    ("kind", "labels"),
+    [("coco_panoptic", "panoptic_examples"), ("coco_instances", "panoptic_coco_detection_format")],
+)
+def test_coco(data: Path, tmp_path: Path, kind: str, labels: str) -> None:
     source = {
         "name": "coco",
-        "kind": "coco_panoptic",
-        "labels": "coco_sample/panoptic_examples.json",
-        "images": "coco_sample/input_images",
-        "resample": False,
-        "role": "train",
-    }
-    found = trains(data, tmp_path, [source], taxonomy="coco_panoptic", resolution=1.0)
-    assert found.card.areas()
-
-
-@pytest.mark.data
-def test_coco_instances(data: Path, tmp_path: Path) -> None:
-    source = {
-        "name": "coco",
-        "kind": "coco_instances",
-        "labels": "coco_sample/panoptic_coco_detection_format.json",
+        "kind": kind,
+        "labels": f"coco_sample/{labels}.json",
         "images": "coco_sample/input_images",
         "resample": False,
         "role": "train",

@@ -21,7 +21,7 @@ from rssegment.training.batch import Batch
 from rssegment.training.data import TrainingData
 from rssegment.training.fitting import fit
 from rssegment.training.folder import TrainingFolder
-from rssegment.training.module import MEAN_OF_LEVELS, Segmenter, out_of_memory, rate_at, validation_values
+from rssegment.training.module import MEAN_OF_LEVELS, Segmenter, rate_at, validation_values
 from rssegment.training.recipe import OptimizerOptions, Recipe
 from rssegment.training.sources import open_sources
 from rssegment.training.watch import Watch
@@ -269,8 +269,3 @@ def test_values_of_a_validation() -> None:
     assert values[MEAN_OF_LEVELS] == pytest.approx(sum(levels) / len(levels))
     assert values["pixel_accuracy"] == 7 / 8
     assert validation_values(Scores.of(Confusion.empty(TREE)))[MEAN_OF_LEVELS] == 0
-
-
-def test_what_is_said_where_one_window_does_not_fit() -> None:
-    found = out_of_memory(a_recipe(sample={"batch": 1}))
-    assert "batches of 1 x 32 px; try a smaller sample.patch than 32, or a smaller network" in str(found)

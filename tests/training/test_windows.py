@@ -29,7 +29,7 @@ from rssegment.training.loading import validation_loader, windows_loader
 from rssegment.training.recipe import Recipe
 from rssegment.training.sampling import Sampler
 from rssegment.training.split import split_cells
-from rssegment.training.windows import ValidationWindows, Windows, collate
+from rssegment.training.windows import ValidationWindows, Windows
 from tests.training.scenes import TREE, ArrayScene, random_scene
 
 DIRECT = PixelCache(None, (), 0)
@@ -130,7 +130,8 @@ def test_batches_are_windows_side_by_side() -> None:
     ground = Ground.of([random_scene((300, 300), n, name=f"s{n}") for n in range(2)])
     windows = ground.windows
     batch = windows.__getitems__([4, 2, 9])
-    assert equal(batch, collate([windows[4], windows[2], windows[9]]))
+    alone = [windows[k] for k in (4, 2, 9)]
+    assert equal(batch, Batch(*map(torch.stack, zip(*alone, strict=True))))
     assert batch.values.shape == (3, 3, ground.recipe.window, ground.recipe.window)
     assert (batch.labels.dtype, batch.valid.dtype, batch.present.shape) == (torch.int32, torch.bool, (3, 3))
 
@@ -297,8 +298,8 @@ def test_a_batch_that_no_memory_holds_says_what_to_do(workers: int) -> None:
     with pytest.raises(InputError) as caught:
         next(iter(ground.loader(range(10**6), workers)))
     assert str(caught.value) == (
-        "out of memory with batches of 4096 x 4096 px; try sample.batch: 2048 with optimizer.accumulate: 4 gives the "
-        "same gradient in half the memory"
+        "out of memory with batches of 4096 x 4096 px; try sample.batch: 2048 with optimizer.accumulate: 4 takes half "
+        "the memory for nearly the same training"
     )
 
 

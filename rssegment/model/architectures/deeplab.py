@@ -20,13 +20,14 @@ from torch.nn import functional as F
 
 from rssegment.model.architectures.padding import pad_to_multiple
 from rssegment.model.architectures.upsampling import resized
-from rssegment.model.architectures.vgg import encoder_for, is_vgg
+from rssegment.model.architectures.vgg import encoder_for, width_of_hidden
 
 __all__ = ["DeepLab"]
 
 STRIDE = 8
 LARGE_VIEW = (12,)
 PYRAMID = (6, 12, 18, 24)
+HIDDEN = 1024  # channels of a branch on a VGG
 
 
 class DeepLab(nn.Module):
@@ -69,7 +70,7 @@ class DeepLab(nn.Module):
         self.multiple = STRIDE * math.lcm(*(scale.denominator for scale in self.scales))
         self.encoder = encoder_for(encoder, bands, width=width, output_stride=STRIDE)
         deep = self.encoder.channels[-1]
-        fc = (1024 if is_vgg(encoder) else 0) if fc is None else fc
+        fc = width_of_hidden(fc, encoder, HIDDEN)
         self.branches = nn.ModuleList(
             hidden_branch(deep, fc, classes, rate, drop) if fc else atrous(deep, classes, rate)
             for rate in rates

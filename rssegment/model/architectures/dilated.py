@@ -16,7 +16,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from rssegment.model.architectures.padding import pad_to_multiple
-from rssegment.model.architectures.vgg import CLASSIFIER, encoder_for, fully_convolutional, is_vgg
+from rssegment.model.architectures.vgg import encoder_for, fully_convolutional, width_of_hidden
 
 __all__ = ["ContextModule", "Dilated"]
 
@@ -55,8 +55,8 @@ class Dilated(nn.Module):
             raise ValueError(f"context is {context!r}; expected one of {', '.join(get_args(Context))}")
         self.encoder = encoder_for(encoder, bands, width=width, output_stride=STRIDE, late_pools="drop")
         deep = self.encoder.channels[-1]
-        fc = (CLASSIFIER if is_vgg(encoder) else 0) if fc is None else fc
-        self.classifier = fully_convolutional(deep, fc, dilation=4, drop=drop) if fc else nn.Sequential()
+        fc = width_of_hidden(fc, encoder)
+        self.classifier = fully_convolutional(deep, fc, dilation=4, drop=drop)
         self.head = nn.Conv2d(fc or deep, classes, 1)
         self.context = nn.Identity() if context == "none" else ContextModule(classes, WIDTHS[context])
 

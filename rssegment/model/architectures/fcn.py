@@ -13,7 +13,7 @@ from torch.nn import functional as F
 
 from rssegment.model.architectures.padding import pad_to_multiple
 from rssegment.model.architectures.upsampling import LearnedUpsampling
-from rssegment.model.architectures.vgg import CLASSIFIER, encoder_for, feature_at, fully_convolutional, is_vgg
+from rssegment.model.architectures.vgg import encoder_for, feature_at, fully_convolutional, width_of_hidden
 
 __all__ = ["FCN"]
 
@@ -50,8 +50,8 @@ class FCN(nn.Module):
             raise ValueError(f"stride is {stride}; expected 32, 16 or 8")
         self.encoder = encoder_for(encoder, bands, width=width)
         deep = self.encoder.channels[feature_at(self.encoder, DEEPEST)]
-        fc = (CLASSIFIER if is_vgg(encoder) else 0) if fc is None else fc
-        self.classifier = fully_convolutional(deep, fc, drop=drop) if fc else nn.Sequential()
+        fc = width_of_hidden(fc, encoder)
+        self.classifier = fully_convolutional(deep, fc, drop=drop)
         self.head = nn.Conv2d(fc or deep, classes, 1)
         self.stride = stride
         steps = [s for s in (16, 8) if s >= stride]

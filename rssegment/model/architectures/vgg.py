@@ -18,7 +18,7 @@ from torch import Tensor, nn
 from rssegment.model.architectures.encoders import Encoder
 from rssegment.model.architectures.unpooling import max_pool
 
-__all__ = ["VGG", "encoder_for", "feature_at", "fully_convolutional", "is_vgg"]
+__all__ = ["VGG", "encoder_for", "feature_at", "fully_convolutional", "is_vgg", "width_of_hidden"]
 
 LatePools = Literal["smooth", "drop"]
 CLASSIFIER = 4096  # channels of VGG's fully connected layers
@@ -130,11 +130,20 @@ def feature_at(encoder: Encoder, stride: int) -> int:
     return places[-1]
 
 
+def width_of_hidden(fc: int | None, encoder: str, default: int = CLASSIFIER) -> int:
+    """``fc``, or where it is None what a VGG has between its features and its classes; other encoders have nothing."""
+    if fc is None:
+        return default if is_vgg(encoder) else 0
+    return fc
+
+
 def fully_convolutional(channels: int, fc: int, *, dilation: int = 1, drop: float = 0.5) -> nn.Sequential:
     """VGG's fully connected layers as convolutions: 7 x 7 to ``fc`` channels, then 1 x 1, with dropout after each.
 
-    (B, channels, H, W) -> (B, fc, H, W): padded, where VGG itself takes 7 x 7 px to one.
+    (B, channels, H, W) -> (B, fc, H, W): padded, where VGG itself takes 7 x 7 px to one. Without any if ``fc`` is 0.
     """
+    if not fc:
+        return nn.Sequential()
     return nn.Sequential(
         nn.Conv2d(channels, fc, 7, padding=3 * dilation, dilation=dilation),
         nn.ReLU(inplace=True),
