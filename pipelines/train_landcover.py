@@ -31,7 +31,8 @@ def main() -> None:
     brief = shortened(recipe, args.zone_steps)
     unseen = {zone: run(brief, args, f"without_{zone}", zone).scores[zone] for zone in ZONES}
     trained = run(recipe, args, "landcover")
-    publish(replace(trained.card, left_out=unseen), trained, args)
+    card = replace(trained.card, left_out=unseen, left_out_steps=args.zone_steps)
+    publish(card, trained, args)
 
 
 def shortened(recipe: Recipe, steps: int) -> Recipe:

@@ -66,8 +66,8 @@ class ModelCard:
     """All that is said of a trained model, for people (:meth:`markdown`) and for its bundle (:meth:`facts`).
 
     ``scores`` are those on validation ground by region, "" for all of it, empty where there is none. ``without`` are
-    the same with the optional bands left out, ``left_out`` those in regions that a model trained without them got.
-    ``remarks`` are what was noticed of the data.
+    the same with the optional bands left out, ``left_out`` those in regions that a model trained without them got
+    in ``left_out_steps`` steps (None: in as many as this one). ``remarks`` are what was noticed of the data.
     """
 
     recipe: Recipe
@@ -77,6 +77,7 @@ class ModelCard:
     scores: ByRegion = field(default_factory=dict)
     without: ByRegion = field(default_factory=dict)
     left_out: ByRegion = field(default_factory=dict)
+    left_out_steps: int | None = None
     calibration: Calibration | None = None
     remarks: tuple[str, ...] = ()
 
@@ -108,11 +109,13 @@ class ModelCard:
             "versions": dict(outcome.versions),
             "scores": {name: summary(each) for name, each in self.scores.items()},
         }
-        further = {
+        further: dict[str, Any] = {
             "scores_without_optional_bands": {name: summary(each) for name, each in self.without.items()},
             "scores_in_regions_left_out": {name: summary(each) for name, each in self.left_out.items()},
             "remarks": list(self.remarks),
         }
+        if self.left_out and self.left_out_steps:
+            further["steps_with_regions_left_out"] = self.left_out_steps
         return values | {name: value for name, value in further.items() if value}
 
     def areas(self) -> dict[int, tuple[float, float]]:

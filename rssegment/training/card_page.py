@@ -152,7 +152,10 @@ def _scores(card: ModelCard) -> Iterator[str]:
         yield _by_region(card.without, card.scores)
     if card.left_out:
         yield "### In regions it had not seen"
-        yield "Each region scored by a model that was trained in the same way on all others: what to expect elsewhere."
+        steps = card.left_out_steps
+        but = f", but for {steps} instead of {card.outcome.steps} steps" if steps else ""
+        alike = f"trained in the same way on all others{but}"
+        yield f"Each region scored by a model that was {alike}: what to expect elsewhere."
         yield _by_region(card.left_out)
 
 

@@ -200,6 +200,15 @@ def test_confusions_are_told_largest_first() -> None:
     assert f"Weak, with an IoU below 0.4 on validation ground: {names[0]} (0.31)." in page
 
 
+def test_shorter_trainings_without_a_region_are_told() -> None:
+    other = "trained in the same way on all others"
+    assert f"{other}: what to expect elsewhere" in a_card().markdown()
+    assert "steps_with_regions_left_out" not in a_card().facts()
+    short = a_card(left_out_steps=70)
+    assert f"{other}, but for 70 instead of {OUTCOME.steps} steps: what to" in short.markdown()
+    assert short.facts()["steps_with_regions_left_out"] == 70
+
+
 def test_without_validation_it_says_so_and_claims_nothing() -> None:
     card = a_card(scores={}, without={}, left_out={})
     page = card.markdown()
