@@ -15,6 +15,7 @@ import rasterio
 import torch
 from rasterio.transform import from_origin
 
+from rssegment.model import Bundle
 from rssegment.taxonomy import Taxonomy
 
 FOLDER = Path(__file__).parents[1] / "pipelines"
@@ -22,15 +23,19 @@ if not FOLDER.is_dir():
     pytest.skip("pipelines are not beside the tests", allow_module_level=True)
 
 
-@pytest.fixture(scope="module")
-def compare() -> ModuleType:
-    spec = importlib.util.spec_from_file_location("compare_hierarchy", FOLDER / "compare_hierarchy.py")
+def page(name: str) -> ModuleType:
+    spec = importlib.util.spec_from_file_location(name, FOLDER / f"{name}.py")
     assert spec is not None
     assert spec.loader is not None
     module = importlib.util.module_from_spec(spec)
     sys.modules[spec.name] = module  # its dataclasses look for it there
     spec.loader.exec_module(module)
     return module
+
+
+@pytest.fixture(scope="module")
+def compare() -> ModuleType:
+    return page("compare_hierarchy")
 
 
 @pytest.fixture(autouse=True)
@@ -48,17 +53,23 @@ def tiles(tmp_path_factory: pytest.TempPathFactory) -> Path:
     codes = np.array(
         [1, 2, 3, 5, 6, 7, 10, 11, 18, 19], np.uint8
     )  # a greenhouse and one to ignore among them
-    for name in ("A_train", "B_train", "A_val"):
+    for east, name in enumerate(("A_train", "B_train", "A_val")):
         labels = np.kron(rng.choice(codes, (5, 6)), np.ones((40, 40), np.uint8))
         bands = labels * np.array([5, 9, 3, 7], np.uint8)[:, None, None] + rng.integers(
             0, 20, (4, 200, 240), np.uint8
         )
-        place = {"crs": "EPSG:2154", "transform": from_origin(700_000, 6_300_000, 0.2, 0.2), "dtype": "uint8"}
+        place = {
+            "crs": "EPSG:2154",
+            "transform": from_origin(700_000 + 1000 * east, 6_300_000, 2, 2),
+            "dtype": "uint8",
+            "photometric": "minisblack",  # else the fourth band would be one of opacity
+        }
         for stem, values in ((name, bands), (f"{name}_labels", labels[None])):
             with rasterio.open(
                 folder / f"{stem}.tif", "w", width=240, height=200, count=len(values), **place
             ) as file:
                 file.write(values)
+                file.descriptions = ("red", "green", "blue", "nir")[: len(values)]
     return folder
 
 
@@ -139,3 +150,61 @@ def test_backoff_goes_to_the_most_probable_child_while_it_is_sure(compare: Modul
     assert specific[at[0.25]] == 2
     assert correct[at[0.75]] == 2
     assert specific[at[0.75]] == pytest.approx(1 + 1 / 3)
+
+
+RECIPE = """
+name: landcover
+taxonomy: landcover
+bands: [red, green, blue, nir]
+optional_bands: [nir]
+resolution: 2
+sources:
+  - {name: train, images: flair_d034/*_train.tif, labels: "{folder}/{stem}_labels.tif", mapping: flair_to_landcover,
+     region: "{stem:1}", role: train, credit: somebody}
+  - {name: val, images: flair_d034/*_val.tif, labels: "{folder}/{stem}_labels.tif", mapping: flair_to_landcover,
+     region: "{stem:1}", role: validation, credit: somebody}
+model: {architecture: enet}
+sample: {patch: 64, batch: 2, workers: 0}
+optimizer: {steps: 4}
+validate_every: 2
+patch: 32
+overlap: 8
+half: true
+"""
+
+
+@pytest.fixture
+def landcover(monkeypatch: pytest.MonkeyPatch) -> ModuleType:
+    module = page("train_landcover")
+    monkeypatch.setattr(module, "ZONES", ("A", "B"))
+    return module
+
+
+def test_landcover_is_trained_scored_where_it_was_not_and_calibrated(
+    landcover: ModuleType, tiles: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "flair_d034").symlink_to(tiles)
+    (tmp_path / "recipe.yaml").write_text(RECIPE)
+    out = tmp_path / "out"
+    asked = [
+        "train_landcover",
+        str(tmp_path),
+        str(out),
+        "--recipe",
+        str(tmp_path / "recipe.yaml"),
+        "--zone-steps",
+        "3",
+    ]
+    monkeypatch.setattr(sys, "argv", asked)
+    landcover.main()
+    bundle = Bundle.open(out / "bundle")
+    facts = bundle.spec.training
+    assert set(facts["scores_in_regions_left_out"]) == {"A", "B"}
+    assert (facts["steps"], facts["steps_with_regions_left_out"]) == (4, 3)
+    assert bundle.calibration is not None
+    card = (out / "bundle" / "README.md").read_text(encoding="utf-8")
+    assert "but for 3 instead of 4 steps" in card
+    assert "alibrat" in card
+    weights = bundle.weights.read_bytes()
+    landcover.main()  # what is done is not done again
+    assert Bundle.open(out / "bundle").weights.read_bytes() == weights
