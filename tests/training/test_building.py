@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -155,14 +156,18 @@ def test_bundles_that_can_not_be_begun_from(trained: Trained, monkeypatch: pytes
         patched.setattr(building, "read_tensors", lambda _: {"other.weight": torch.zeros(1)})
         with pytest.raises(InputError, match=r"no weight of the bundle .* fits"):
             begin(recipe, TREE, ())
-    exported = Bundle.open(trained.bundle).spec.model_copy(update={"artifact": "pt2"})
-
-    class Exported:
-        spec = exported
-
-    monkeypatch.setattr(building.Bundle, "open", lambda _: Exported)
-    with pytest.raises(InputError, match="holds pt2, which can't be trained on; expected safetensors"):
-        begin(recipe, TREE, ())
+    own = Bundle.open(trained.bundle)
+    for changes, told in (
+        ({"artifact": "pt2"}, "holds pt2, which can't be trained on; expected safetensors"),
+        (
+            {"architecture_options": {"head": "flat"}},
+            "can't build the architecture enet with the option head",
+        ),
+    ):
+        other = replace(own, spec=own.spec.model_copy(update=changes))
+        monkeypatch.setattr(building.Bundle, "open", lambda _, found=other: found)
+        with pytest.raises(InputError, match=told):
+            begin(recipe, TREE, ())
 
 
 # What a bundle will say
