@@ -28,12 +28,13 @@ _VISIBLE = ("red", "green", "blue")
 
 @dataclass(frozen=True)
 class Begun:
-    """A network with the architecture and options that build it, and where its weights are from."""
+    """A network with the architecture and options that build it, where its weights are from, and whom to credit."""
 
     network: nn.Module
     architecture: str
     options: dict[str, Any]
     origin: str
+    credit: str = ""
 
 
 def begin(recipe: Recipe, taxonomy: Taxonomy, folders: Sequence[Path]) -> Begun:
@@ -80,7 +81,7 @@ def _from_bundle(recipe: Recipe, taxonomy: Taxonomy, source: str) -> Begun:
     network.load_state_dict(own | filled)
     told = start.told(start.inner(own))
     origin = f"bundle {spec.name}, {len(filled)} of {len(own)} tensors; {told}"
-    return Begun(network, spec.architecture, dict(spec.architecture_options), origin)
+    return Begun(network, spec.architecture, dict(spec.architecture_options), origin, spec.credit)
 
 
 def first_weights(options: ModelOptions, folders: Sequence[Path]) -> list[str]:
@@ -135,7 +136,6 @@ def _spec(
     values: dict[str, Any] | None = None,
 ) -> ModelSpec:
     """``constants``: mean and standard deviation of each band; ``values``: what else is known of the data."""
-    credits_ = dict.fromkeys(source.credit for source in recipe.sources if source.credit)
     return ModelSpec(
         name=recipe.name,
         title=recipe.title or recipe.name,
@@ -152,6 +152,6 @@ def _spec(
         patch=recipe.patch,
         overlap=recipe.overlap,
         license=recipe.license,
-        credit="; ".join(credits_),
+        credit="; ".join(recipe.credits(begun.credit)),
         **(values or {}),
     )

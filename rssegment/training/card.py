@@ -49,7 +49,8 @@ class SourceFacts:
 class Outcome:
     """How the training went.
 
-    ``origin`` says where the first weights came from; ``kept`` is the step whose weights were kept of ``steps``.
+    ``origin`` says where the first weights came from, and ``credit`` whom to credit for a bundle that was gone on from;
+    ``kept`` is the step whose weights were kept of ``steps``.
     """
 
     parameters: int
@@ -59,6 +60,7 @@ class Outcome:
     seconds: float
     hardware: str
     versions: Mapping[str, str]
+    credit: str = ""
 
 
 @dataclass(frozen=True)

@@ -291,10 +291,9 @@ def _training(card: ModelCard) -> Iterator[str]:
     )
     yield "## Training"
     yield table(("Setting", "Value"), rows)
-    credits_ = list(dict.fromkeys(source.credit for source in recipe.sources if source.credit))
-    if credits_:
+    if given := recipe.credits(outcome.credit):
         yield "## Credit"
-        yield "\n".join(f"- {line(text)}" for text in credits_)
+        yield "\n".join(f"- {line(text)}" for text in given)
 
 
 def _levels(depth: int) -> str:

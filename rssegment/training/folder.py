@@ -30,6 +30,7 @@ CHECKPOINT, BEST, LOCK = "last.ckpt", "best.safetensors", "lock"
 _ABOUT: dict[str, Any] = {
     **dict.fromkeys(("title", "description", "limits", "license", "half"), True),
     "sources": {"__all__": {"credit": True, "license": True}},
+    "model": {"credit": True},
     "sample": {"workers": True, "cache": True},
 }
 

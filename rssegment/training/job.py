@@ -173,6 +173,7 @@ class _Job:
                 fitted.seconds,
                 hardware(fitted.device),
                 versions(),
+                begun.credit,
             ),
             fitted.scores,
             fitted.without,

@@ -144,7 +144,7 @@ class ModelOptions(Part):
 
     ``encoder_weights``: a local file of pretrained weights; ``start``: a bundle to fine-tune, whose architecture is
     taken. Paths are relative to the recipe's folder, or to the data folder; "package:name/path" is a file of an
-    installed Python package.
+    installed Python package. ``credit``: whom pretrained weights are from; a bundle tells it itself.
     """
 
     architecture: str = "smp:Unet"
@@ -153,6 +153,7 @@ class ModelOptions(Part):
     head: Head = "flat"
     encoder_weights: str | None = None
     start: str | None = None
+    credit: str = ""
 
     @model_validator(mode="after")
     def _unambiguous(self) -> ModelOptions:
@@ -277,6 +278,11 @@ class Recipe(Part):
     def optional(self) -> tuple[bool, ...]:
         """(C,): whether a scene may lack the band."""
         return tuple(name in self.optional_bands for name in self.bands)
+
+    def credits(self, earlier: str = "") -> tuple[str, ...]:
+        """Whom to credit, each once: for data, for pretrained weights, and for the bundle that is gone on from."""
+        given = [*(source.credit for source in self.sources), self.model.credit, *earlier.split("; ")]
+        return tuple(dict.fromkeys(text for text in given if text))
 
     @property
     def window(self) -> int:

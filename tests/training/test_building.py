@@ -170,6 +170,14 @@ def test_bundles_that_can_not_be_begun_from(trained: Trained, monkeypatch: pytes
             begin(recipe, TREE, ())
 
 
+def test_credit_of_the_bundle_that_is_gone_on_from(trained: Trained, monkeypatch: pytest.MonkeyPatch) -> None:
+    own = Bundle.open(trained.bundle)
+    other = replace(own, spec=own.spec.model_copy(update={"credit": "who made it"}))
+    monkeypatch.setattr(building.Bundle, "open", lambda _: other)
+    assert begin(a_recipe(model={"start": "bundle"}), TREE, ()).credit == "who made it"
+    assert begin(a_recipe(), TREE, ()).credit == ""
+
+
 # What a bundle will say
 
 

@@ -3,6 +3,7 @@
 import json
 import re
 from collections.abc import Mapping
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -207,6 +208,11 @@ def test_shorter_trainings_without_a_region_are_told() -> None:
     short = a_card(left_out_steps=70)
     assert f"{other}, but for 70 instead of {OUTCOME.steps} steps: what to" in short.markdown()
     assert short.facts()["steps_with_regions_left_out"] == 70
+
+
+def test_those_who_made_what_it_was_begun_from_are_credited() -> None:
+    begun = replace(OUTCOME, credit="one; another")
+    assert "- one\n- another\n" in a_card(outcome=begun).markdown() + "\n"
 
 
 def test_without_validation_it_says_so_and_claims_nothing() -> None:

@@ -110,3 +110,12 @@ def test_a_recipe_survives_its_own_text() -> None:
     recipe = a_recipe(model={"architecture": "enet", "options": {"drop": 0.2}})
     assert Recipe(**recipe.model_dump()) == recipe
     assert Recipe.model_validate_json(recipe.model_dump_json()) == recipe
+
+
+def test_everybody_is_credited_once() -> None:
+    source = {"images": "*.tif", "labels": "{stem}.tif", "credit": "IGN"}
+    sources = [source | {"name": name} for name in "ab"] + [source | {"name": "c", "credit": ""}]
+    recipe = a_recipe(sources=sources, model={"credit": "ImageNet; Google"})
+    assert recipe.credits() == ("IGN", "ImageNet; Google")
+    assert recipe.credits("IGN; somebody") == ("IGN", "ImageNet; Google", "somebody")
+    assert a_recipe().credits() == ()
