@@ -36,6 +36,12 @@ class Begun:
     origin: str
     credit: str = ""
 
+    @property
+    def called(self) -> str:
+        """The architecture with its encoder."""
+        encoder = self.options.get("encoder")
+        return self.architecture + (f", encoder {encoder}" if encoder else "")
+
 
 def begin(recipe: Recipe, taxonomy: Taxonomy, folders: Sequence[Path]) -> Begun:
     """The network to train: new, with a pretrained encoder, or with all that fits of a bundle.

@@ -13,7 +13,7 @@ from typing import Any
 import numpy as np
 import torch
 
-from rssegment.evaluation import Scores
+from rssegment.evaluation import Confusion, Scores
 from rssegment.model import Calibration
 from rssegment.taxonomy import Taxonomy
 from rssegment.training.census import TRAIN, VALIDATION, Census, Roles
@@ -36,23 +36,29 @@ _DIGITS = 4  # of scores
 
 @dataclass(frozen=True)
 class SourceFacts:
-    """What one source gave: its scenes, their regions, and labelled ground (m²) by node for each purpose."""
+    """What one source gave: its scenes, their regions, and labelled ground (m²) by node for each purpose.
+
+    ``seen`` are the regions with ground that was trained on; ``placed`` tells whether it is known where all scenes lie.
+    """
 
     name: str
     scenes: int
     regions: tuple[str, ...]
+    seen: tuple[str, ...]
     train: Mapping[int, float]
     validation: Mapping[int, float]
+    placed: bool = True
 
 
 @dataclass(frozen=True)
 class Outcome:
     """How the training went.
 
-    ``origin`` says where the first weights came from, and ``credit`` whom to credit for a bundle that was gone on from;
-    ``kept`` is the step whose weights were kept of ``steps``.
+    ``network`` is the architecture and its encoder; ``origin`` says where the first weights came from, and ``credit``
+    whom to credit for a bundle that was gone on from; ``kept`` is the step whose weights were kept of ``steps``.
     """
 
+    network: str
     parameters: int
     origin: str
     steps: int
@@ -68,8 +74,9 @@ class ModelCard:
     """All that is said of a trained model, for people (:meth:`markdown`) and for its bundle (:meth:`facts`).
 
     ``scores`` are those on validation ground by region, "" for all of it, empty where there is none. ``without`` are
-    the same with the optional bands left out, ``left_out`` those in regions that a model trained without them got
-    in ``left_out_steps`` steps (None: in as many as this one). ``remarks`` are what was noticed of the data.
+    the same with the optional bands left out. ``unseen`` are regions that were left out of this training to score it
+    there; ``left_out`` are scores of others that were trained without one region each, in ``left_out_steps`` steps
+    (None: in as many as this one). ``remarks`` are what was noticed of the data.
     """
 
     recipe: Recipe
@@ -78,10 +85,24 @@ class ModelCard:
     outcome: Outcome
     scores: ByRegion = field(default_factory=dict)
     without: ByRegion = field(default_factory=dict)
+    unseen: tuple[str, ...] = ()
     left_out: ByRegion = field(default_factory=dict)
     left_out_steps: int | None = None
     calibration: Calibration | None = None
     remarks: tuple[str, ...] = ()
+
+    def of_seen(self, scores: ByRegion) -> ByRegion:
+        """``scores`` in regions that it was trained in, "" for their sum; without any, empty."""
+        if not self.unseen:
+            return scores
+        kept = {name: each for name, each in scores.items() if name and name not in self.unseen}
+        total = sum((each.confusion for each in kept.values()), Confusion.empty(self.taxonomy))
+        return {"": Scores.of(total), **kept} if kept else {}
+
+    @property
+    def elsewhere(self) -> ByRegion:
+        """Scores in regions that the model which was scored there was not trained in."""
+        return {**self.left_out, **{name: self.scores[name] for name in self.unseen if name in self.scores}}
 
     def markdown(self) -> str:
         """The README.md of the bundle, with the front matter that model hubs read."""
@@ -102,6 +123,7 @@ class ModelCard:
                 }
                 for code, (train, held) in self.areas().items()
             },
+            "network": outcome.network,
             "parameters": outcome.parameters,
             "origin": outcome.origin,
             "steps": outcome.steps,
@@ -109,11 +131,14 @@ class ModelCard:
             "seconds": round(outcome.seconds),
             "hardware": outcome.hardware,
             "versions": dict(outcome.versions),
-            "scores": {name: summary(each) for name, each in self.scores.items()},
+            "scores": {name: summary(each) for name, each in self.of_seen(self.scores).items()},
         }
         further: dict[str, Any] = {
-            "scores_without_optional_bands": {name: summary(each) for name, each in self.without.items()},
-            "scores_in_regions_left_out": {name: summary(each) for name, each in self.left_out.items()},
+            "scores_without_optional_bands": {
+                name: summary(each) for name, each in self.of_seen(self.without).items()
+            },
+            "regions_left_out": list(self.unseen),
+            "scores_in_regions_left_out": {name: summary(each) for name, each in self.elsewhere.items()},
             "remarks": list(self.remarks),
         }
         if self.left_out and self.left_out_steps:
@@ -148,7 +173,8 @@ def _recipe_facts(recipe: Recipe) -> dict[str, Any]:
     """The recipe but for what the bundle says elsewhere and for files, which are names on somebody's disk."""
     elsewhere = {"sources", "name", "title", "description", "limits", "license", "bands", "taxonomy"}
     values = recipe.model_dump(mode="json", exclude={*elsewhere})
-    values["model"] = {k: v for k, v in values["model"].items() if k not in ("encoder_weights", "start")}
+    own = ("head",) if recipe.model.start else ("architecture", "encoder", "options", "head")
+    values["model"] = {name: values["model"][name] for name in own}
     values["sources"] = [
         {k: v for k, v in source.model_dump(mode="json", exclude=_FILES).items() if v not in (None, "")}
         for source in recipe.sources
@@ -182,16 +208,21 @@ def sources_of(
     recipe: Recipe, scenes: Sequence[LabelledScene], census: Census, roles: Roles
 ) -> tuple[SourceFacts, ...]:
     """What each of the recipe's sources gave, in their order; ``roles`` are those of the census's cells."""
-    return tuple(
-        SourceFacts(
-            options.name,
-            sum(scene.source == options.name for scene in scenes),
-            tuple(sorted({scene.region for scene in scenes if scene.source == options.name})),
-            _ground(options.name, census, roles, TRAIN),
-            _ground(options.name, census, roles, VALIDATION),
+    trained = [bool((cells == TRAIN).any()) for cells in roles]
+
+    def facts(name: str) -> SourceFacts:
+        own = [(scene, seen) for scene, seen in zip(scenes, trained, strict=True) if scene.source == name]
+        return SourceFacts(
+            name,
+            len(own),
+            tuple(sorted({scene.region for scene, _ in own})),
+            tuple(sorted({scene.region for scene, seen in own if seen})),
+            _ground(name, census, roles, TRAIN),
+            _ground(name, census, roles, VALIDATION),
+            all(scene.geobox is not None for scene, _ in own),
         )
-        for options in recipe.sources
-    )
+
+    return tuple(facts(options.name) for options in recipe.sources)
 
 
 def _ground(source: str, census: Census, roles: Roles, role: int) -> dict[int, float]:

@@ -63,16 +63,19 @@ def front_matter(card: ModelCard) -> str:
         "datasets": list(dict.fromkeys(filter(None, (slug(source.name) for source in card.sources)))),
         "metrics": ["mean_iou"],
     }
-    if "" in card.scores and (results := list(_results(card))):
+    if results := list(_results(card)):
         values["model-index"] = [{"name": recipe.name, "results": results}]
     return yaml.safe_dump(values, sort_keys=False, allow_unicode=True)
 
 
 def _results(card: ModelCard) -> Iterator[dict[str, Any]]:
-    """The scores as the hub's pages show them."""
+    """The scores as the hub's pages show them, of regions that it was trained in."""
+    own = card.of_seen(card.scores)
+    if "" not in own:
+        return
     metrics = [
         {"type": "mean_iou", "name": f"Mean IoU, level {level.level}", "value": round(level.mean_iou, 4)}
-        for level in card.scores[""].levels
+        for level in own[""].levels
         if math.isfinite(level.mean_iou)
     ]
     if metrics:

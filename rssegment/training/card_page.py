@@ -62,7 +62,7 @@ def _use(card: ModelCard) -> Iterator[str]:
         f"with the bands {', '.join(recipe.bands)}{optional} at {recipe.resolution:g} m per pixel. Finer images are "
         "averaged to that; images with pixels more than twice as large are refused."
     )
-    yield "```bash\npip install rssegment\nrssegment segment scene.tif --model PATH/TO/THIS/FOLDER --out out\n```"
+    yield "```bash\nrssegment segment scene.tif --model PATH/TO/THIS/FOLDER --out out\n```"
 
 
 def _limits(card: ModelCard) -> Iterator[str]:
@@ -74,10 +74,10 @@ def _limits(card: ModelCard) -> Iterator[str]:
 
 
 def _gaps(card: ModelCard) -> Iterator[str]:
-    seen = [source for source in card.sources if any(source.train.values())]
-    regions = sorted({region for source in seen for region in source.regions if region})
-    if regions:
+    if regions := sorted({region for source in card.sources for region in source.seen if region}):
         yield f"It has seen {_count(len(regions), 'region')}: {some(regions)}. Elsewhere, check it on labels first."
+    if card.unseen:
+        yield f"Left out, to see how it does where it was not trained: {some(card.unseen)}."
     totals = _totals(card)
     whole = max(1e-9, math.fsum(train for train, _ in card.areas().values()))
     leaves = card.taxonomy.leaves
@@ -88,15 +88,16 @@ def _gaps(card: ModelCard) -> Iterator[str]:
     if "" in card.scores:
         scored = {leaf.code for leaf in leaves if totals[leaf.code][1]}
         if unscored := [leaf.label for leaf in leaves if leaf.code not in scored]:
-            yield f"Never scored, for want of validation labels: {some(unscored)}."
+            yield f"No validation label of: {some(unscored)}."
     else:
         yield "It was never scored: no ground was kept for validation."
 
 
 def _weaknesses(card: ModelCard) -> Iterator[str]:
-    if "" not in card.scores:
+    own = card.of_seen(card.scores)
+    if "" not in own:
         return
-    leaf = card.scores[""].leaf
+    leaf = own[""].leaf
     true = leaf.counts.counts.sum(axis=1)
     weak = [i for i in leaf.present if true[i] and leaf.by_class["iou"][i] < _WEAK]
     if weak:
@@ -125,14 +126,42 @@ def _confusions(level: LevelScores) -> list[str]:
 
 
 def _scores(card: ModelCard) -> Iterator[str]:
-    if "" not in card.scores:
-        return
-    whole = card.scores[""]
-    yield "## Scores"
-    yield (
-        "On validation ground, which was not trained on but comes from the same sources. Scores are of sums over all "
-        "pixels, never means over images; classes without pixels count in no mean."
-    )
+    own, without = card.of_seen(card.scores), card.of_seen(card.without)
+    if own or card.elsewhere:
+        yield "## Scores"
+        yield (
+            "Of sums over all pixels, never means over images. A class that neither labels nor map have counts in no "
+            "mean; one that the map alone has counts, with an IoU of 0."
+        )
+    if own:
+        yield "On validation ground, which was not trained on but comes from the same sources and regions."
+        yield from _whole(own)
+    if len(own) > 2:
+        yield "### By region"
+        yield _by_region({name: each for name, each in own.items() if name})
+    if without:
+        yield f"### Without {', '.join(card.recipe.optional_bands) or 'optional bands'}"
+        yield "The same ground and pixels, with the bands that a scene may lack left out."
+        yield _by_region(without, own)
+    if card.elsewhere:
+        yield "### In regions it had not seen"
+        yield from _elsewhere(card)
+
+
+def _elsewhere(card: ModelCard) -> Iterator[str]:
+    if card.left_out:
+        steps = card.left_out_steps
+        but = f", but for {steps} instead of {card.outcome.steps} steps" if steps else ""
+        alike = f"trained in the same way on all others{but}"
+        yield f"Each region scored by a model that was {alike}: what to expect elsewhere."
+    else:
+        yield "Regions that were left out of the training: what to expect elsewhere."
+    yield _by_region(card.elsewhere)
+
+
+def _whole(scores: ByRegion) -> Iterator[str]:
+    """By level and by class."""
+    whole = scores[""]
     yield table(
         ("Level", "Classes", "Pixels", "Mean IoU", "Mean F1", "Accuracy"),
         (
@@ -142,21 +171,6 @@ def _scores(card: ModelCard) -> Iterator[str]:
     )
     yield "### By class"
     yield table(("Class", "Level", "Pixels", "IoU", "F1", "Precision", "Recall"), _class_rows(whole))
-    regions = {name: each for name, each in card.scores.items() if name}
-    if len(regions) > 1:
-        yield "### By region"
-        yield _by_region(regions)
-    if card.without:
-        yield f"### Without {', '.join(card.recipe.optional_bands) or 'optional bands'}"
-        yield "The same ground and pixels, with the bands that a scene may lack left out."
-        yield _by_region(card.without, card.scores)
-    if card.left_out:
-        yield "### In regions it had not seen"
-        steps = card.left_out_steps
-        but = f", but for {steps} instead of {card.outcome.steps} steps" if steps else ""
-        alike = f"trained in the same way on all others{but}"
-        yield f"Each region scored by a model that was {alike}: what to expect elsewhere."
-        yield _by_region(card.left_out)
 
 
 def _class_rows(scores: Scores) -> Iterator[Sequence[object]]:
@@ -232,12 +246,7 @@ def _data(card: ModelCard) -> Iterator[str]:
             for s in card.facts()["sources"]
         ),
     )
-    split, gap = card.recipe.split, card.recipe.split.gap
-    if any(source.role == "split" for source in card.recipe.sources):
-        yield (
-            f"Validation ground is {split.validation:.0%} of what is split, in whole blocks of {split.block:g} m "
-            f"with {gap:g} m around them that is used for neither."
-        )
+    yield from _split(card)
     if areas := _totals(card):
         whole = [max(1e-9, math.fsum(each[role] for each in card.areas().values())) for role in (0, 1)]
         rows = (
@@ -247,6 +256,29 @@ def _data(card: ModelCard) -> Iterator[str]:
         )
         yield "Labelled ground by class, with all below it:"
         yield table(("Class", "Training", "Validation"), rows)
+
+
+def _split(card: ModelCard) -> Iterator[str]:
+    """How validation ground was chosen, of sources that were split."""
+    split, recipe = card.recipe.split, card.recipe
+    names = {source.name for source in recipe.sources if source.role == "split"}
+    sources = [source for source in card.sources if source.name in names]
+    if not sources:
+        return
+    held, trained = (
+        math.fsum(math.fsum(getattr(source, role).values()) for source in sources)
+        for role in ("validation", "train")
+    )
+    yield (
+        f"Validation ground is {held / max(1e-9, held + trained):.0%} of what was split "
+        f"({split.validation:.0%} were asked for), in whole blocks of {split.block:g} m with {split.gap:g} m around "
+        "them that is used for neither."
+    )
+    if unplaced := [source.name for source in sources if not source.placed]:
+        yield (
+            f"Where the pictures of {some(unplaced)} lie is not known: those that are kept back may show what lies "
+            "beside, or in, those that are trained on."
+        )
 
 
 def _totals(card: ModelCard) -> dict[int, tuple[float, float]]:
@@ -268,7 +300,6 @@ def _within(node: Node, other: Node) -> bool:
 def _training(card: ModelCard) -> Iterator[str]:
     recipe, outcome = card.recipe, card.outcome
     model, optimizer, sample = recipe.model, recipe.optimizer, recipe.sample
-    encoder = f", encoder {model.encoder}" if model.encoder else ""
     kept = "" if outcome.kept == outcome.steps else f", those of step {outcome.kept:,} kept"
     batch = f"{sample.batch} x {sample.patch} px" + (
         f", {optimizer.accumulate} to a step" if optimizer.accumulate > 1 else ""
@@ -276,7 +307,7 @@ def _training(card: ModelCard) -> Iterator[str]:
     average = f"moving average of weights ({optimizer.average:g})" if optimizer.average else "no averaging"
     changes = [f"{name} {option(value)}" for name, value in recipe.augment if value]
     rows = (
-        ("Architecture", f"{model.architecture}{encoder}"),
+        ("Architecture", outcome.network),
         ("Head", model.head),
         ("Parameters", f"{outcome.parameters:,}"),
         ("Begun from", outcome.origin),

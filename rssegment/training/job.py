@@ -127,6 +127,7 @@ class _Job:
     scenes: tuple[LabelledScene, ...]
     folder: TrainingFolder
     places: tuple[Path, ...]
+    left_out: tuple[str, ...]
     fingerprint: str
 
     @classmethod
@@ -139,9 +140,10 @@ class _Job:
         taxonomy = Taxonomy.load(found_at(recipe.taxonomy, places))
         recipe = in_whole_epochs(recipe)
         scenes = open_sources(recipe, places[0], taxonomy=taxonomy, leave_out=leave_out)
-        more = [version("rssegment"), torch.__version__, taxonomy.fingerprint, *sorted(set(leave_out))]
+        left = tuple(sorted(set(leave_out)))
+        more = [version("rssegment"), torch.__version__, taxonomy.fingerprint, *left]
         more += first_weights(recipe.model, places)
-        return cls(recipe, taxonomy, scenes, folder, places, fingerprint_of(recipe, scenes, more))
+        return cls(recipe, taxonomy, scenes, folder, places, left, fingerprint_of(recipe, scenes, more))
 
     def begun(self) -> Begun:
         """The network to train. What can't become a bundle in the end is refused here."""
@@ -166,6 +168,7 @@ class _Job:
             self.taxonomy,
             sources_of(self.recipe, self.scenes, data.census, data.roles),
             Outcome(
+                begun.called,
                 sum(parameter.numel() for parameter in begun.network.parameters()),
                 begun.origin,
                 fitted.steps,
@@ -177,6 +180,7 @@ class _Job:
             ),
             fitted.scores,
             fitted.without,
+            self.left_out,
             remarks=data.remarks,
         )
         bundle = save_bundle(

@@ -63,7 +63,14 @@ def scores(seed: int = 0, zero: tuple[str, ...] = ()) -> Scores:
 
 
 OUTCOME = Outcome(
-    9_800_000, "encoder weights of a.pth", 6000, 5500, 11_520, "CPU", {"rssegment": "1", "torch": "2"}
+    "smp:Unet",
+    9_800_000,
+    "encoder weights of a.pth",
+    6000,
+    5500,
+    11_520,
+    "CPU",
+    {"rssegment": "1", "torch": "2"},
 )
 
 
@@ -71,9 +78,14 @@ def a_card(**changes: Any) -> ModelCard:
     codes = [TREE.node(name).code for name in ("building", "herbaceous", "water")]
     sources = (
         SourceFacts(
-            "FLAIR Hérault", 10, ("Z1", "Z2"), {codes[0]: 1e4, codes[1]: 3e6}, {codes[0]: 1e4, codes[1]: 4e5}
+            "FLAIR Hérault",
+            10,
+            ("Z1", "Z2"),
+            ("Z1", "Z2"),
+            {codes[0]: 1e4, codes[1]: 3e6},
+            {codes[0]: 1e4, codes[1]: 4e5},
         ),
-        SourceFacts("dubai", 44, ("dubai",), {codes[2]: 5e5}, {}),
+        SourceFacts("dubai", 44, ("dubai",), ("dubai",), {codes[2]: 5e5}, {}),
     )
     values: dict[str, Any] = {
         "recipe": a_recipe(),
@@ -176,15 +188,57 @@ def test_it_says_what_it_does_not_know() -> None:
     assert re.findall("Less than 1% of the training ground each: (.*)\\.", limits) == [
         TREE.node("building").label
     ]
-    assert TREE.node("building").label not in re.findall("Never scored, .*: (.*)\\.", limits)[0]
-    assert TREE.node("water").label in re.findall("Never scored, .*: (.*)\\.", limits)[0]
+    assert TREE.node("building").label not in re.findall("No validation label of: (.*)\\.", limits)[0]
+    assert TREE.node("water").label in re.findall("No validation label of: (.*)\\.", limits)[0]
     assert "- A thing was noticed." in limits
 
 
 def test_regions_that_were_only_validated_were_not_seen() -> None:
-    only = SourceFacts("dubai", 1, ("Elsewhere",), {}, {CODES["water"]: 5.0})
+    only = SourceFacts("dubai", 1, ("Elsewhere",), (), {}, {CODES["water"]: 5.0})
     page = a_card(sources=(a_card().sources[0], only)).markdown()
     assert "It has seen 2 regions: Z1, Z2." in page
+
+
+def test_regions_left_out_are_scored_apart() -> None:
+    card = a_card(unseen=("Z2",), left_out={})
+    page, facts = card.markdown(), card.facts()
+    assert card.of_seen(card.scores)[""].confusion.pixels == card.scores["Z1"].confusion.pixels
+    assert "Left out, to see how it does where it was not trained: Z2." in page
+    assert "Regions that were left out of the training: what to expect elsewhere." in page
+    assert [row[0] for row in rows(page, "### In regions it had not seen")[2:]] == ["Z2"]
+    assert "### By region" not in page
+    assert (facts["regions_left_out"], set(facts["scores"])) == (["Z2"], {"", "Z1"})
+    assert facts["scores_in_regions_left_out"] == {"Z2": a_card().facts()["scores"]["Z2"]}
+
+
+def test_a_model_that_was_scored_only_where_it_was_not_trained() -> None:
+    card = a_card(unseen=("Z1", "Z2"), left_out={}, without={})
+    page = card.markdown()
+    assert "On validation ground" not in page
+    assert [row[0] for row in rows(page, "### In regions it had not seen")[2:]] == ["Z1", "Z2"]
+    assert "model-index" not in front(card)
+    assert card.facts()["scores"] == {}
+
+
+def test_the_split_is_told_as_it_came_out() -> None:
+    split = "of what was split (20% were asked for)"
+    assert f"Validation ground is 12% {split}" in a_card().markdown()
+    one, other = a_card().sources
+    assert "lie is not known" not in a_card().markdown()
+    assert (
+        "the pictures of FLAIR Hérault lie is not known"
+        in a_card(sources=(replace(one, placed=False), other)).markdown()
+    )
+    fixed = tuple(options.model_copy(update={"role": "train"}) for options in a_recipe().sources)
+    assert split not in a_card(recipe=a_recipe(sources=fixed)).markdown()
+
+
+def test_the_network_of_a_bundle_that_was_gone_on_from() -> None:
+    begun = replace(OUTCOME, network="enet", origin="bundle cover")
+    card = a_card(recipe=a_recipe(model={"start": "bundle"}), outcome=begun)
+    assert "| Architecture | enet |" in card.markdown()
+    assert card.facts()["recipe"]["model"] == {"head": "flat"}
+    assert card.facts()["network"] == "enet"
 
 
 def test_confusions_are_told_largest_first() -> None:
@@ -303,12 +357,13 @@ def test_sources_are_counted_from_the_census() -> None:
     class Found:
         def __init__(self, source: str, region: str) -> None:
             self.source, self.region = source, region
+            self.geobox = None if source == "dubai" else object()
 
     scenes: Any = [Found("FLAIR Hérault", "Z1"), Found("dubai", "d")]
     one, other = sources_of(a_recipe(), scenes, census, roles)
     code: Mapping[int, int] = dict(enumerate(TREE.arrays.codes.tolist()))
-    assert one == SourceFacts("FLAIR Hérault", 1, ("Z1",), {code[3]: 2.5}, {code[3]: 5.0})
-    assert other == SourceFacts("dubai", 1, ("d",), {code[0]: 7.5}, {})
+    assert one == SourceFacts("FLAIR Hérault", 1, ("Z1",), ("Z1",), {code[3]: 2.5}, {code[3]: 5.0})
+    assert other == SourceFacts("dubai", 1, ("d",), ("d",), {code[0]: 7.5}, {}, placed=False)
 
 
 def test_words() -> None:
