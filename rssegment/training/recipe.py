@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from pathlib import Path
+from pathlib import Path, PurePath
 from typing import Annotated, Any, Literal, Self
 
 import yaml
@@ -20,6 +20,7 @@ from rssegment.errors import InputError, TaxonomyError
 from rssegment.model.hierarchy import Head
 from rssegment.model.spec import ModelName
 from rssegment.taxonomy.packaged import RECIPES, read_yaml
+from rssegment.training.faults import faults_of
 
 __all__ = [
     "AugmentOptions",
@@ -64,7 +65,7 @@ class Part(BaseModel):
 
 
 class SourceOptions(Part):
-    """One set of scenes with labels.
+    """One set of scenes with labels. Of kind "rasters" if none is given; "polygons" if the labels' ending says so.
 
     ``images`` and ``labels`` are paths relative to the data folder, with ``*`` as in the shell; in ``labels``,
     ``{stem}``, ``{folder}`` (of the image, relative to the data folder) and ``{parent}`` (that folder's) stand for
@@ -97,6 +98,22 @@ class SourceOptions(Part):
     role: Role = "split"
     credit: str = ""
     license: str = ""
+
+    @model_validator(mode="before")
+    @classmethod
+    def _kind_of_labels(cls, values: Any) -> Any:
+        """The kind that the ending of the labels' files implies."""
+        if isinstance(values, dict) and "kind" not in values and _are_polygons(values.get("labels")):
+            return {**values, "kind": "polygons"}
+        return values
+
+
+def _are_polygons(labels: Any) -> bool:
+    if not isinstance(labels, str) or not (ending := PurePath(labels).suffix) or "}" in ending:
+        return False
+    from rssegment.reference.vector_files import is_vector  # takes as long to import as all else
+
+    return is_vector(f"*{ending}")  # no file's name, so that it goes by the ending
 
 
 class SplitOptions(Part):
@@ -248,9 +265,9 @@ class Recipe(Part):
                 f"{source} is no recipe: expected keys such as name, taxonomy, bands, resolution, sources"
             )
         try:
-            return cls(**values)
+            return cls.model_validate(values)
         except ValidationError as error:
-            raise InputError(f"bad recipe {source}: {_faults(error)}") from error
+            raise InputError(f"bad recipe {source}: {faults_of(error, cls, values)}") from error
 
     @field_validator("sources")
     @classmethod
@@ -288,11 +305,3 @@ class Recipe(Part):
     def window(self) -> int:
         """Side (px) of the windows that are read: a patch and what turning and zooming out need around it."""
         return -(-round(self.sample.patch * self.augment.scale) // 8) * 8
-
-
-def _faults(error: ValidationError) -> str:
-    parts = []
-    for fault in error.errors():
-        place = ".".join(map(str, fault["loc"]))
-        parts.append(f"{place}: {fault['msg'].removeprefix('Value error, ')}".removeprefix(": "))
-    return "; ".join(parts)

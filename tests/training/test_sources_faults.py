@@ -141,7 +141,7 @@ def test_names_with_signs_of_the_shell_are_names(tmp_path: Path) -> None:
 def test_vector_labels_of_rasters_and_rasters_of_polygons(pair: Path) -> None:
     geojson(pair / "land.geojson", [(WEST, {})])
     with pytest.raises(InputError, match="are polygons; set its kind to 'polygons'"):
-        opened(pair, FILES | {"labels": "land.geojson"})
+        opened(pair, FILES | {"kind": "rasters", "labels": "land.geojson"})
     with pytest.raises(
         InputError, match="no polygons or points that can be read; a raster is of kind 'rasters'"
     ):

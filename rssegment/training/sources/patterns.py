@@ -5,13 +5,13 @@ from __future__ import annotations
 import glob
 import os
 import re
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 from rssegment.errors import InputError
 from rssegment.scene.handles import is_remote
 
-__all__ = ["expanded", "fill", "images_of", "labels_of", "listed_missing", "name_of"]
+__all__ = ["expanded", "fill", "images_of", "listed_missing", "name_of", "pairs_of"]
 
 _PARTS = ("stem", "folder", "parent")
 _SHOWN = 5
@@ -95,38 +95,53 @@ def fill(pattern: str, image: str, root: Path, what: str, *, escape: bool = Fals
     return re.sub(r"\{([^{}]*)\}", part, pattern)
 
 
-def labels_of(images: Sequence[str], pattern: str | None, root: Path, source: str) -> list[str]:
-    """The label file of each image.
+def pairs_of(
+    images: str | tuple[str, ...] | None, labels: str | None, root: Path, source: str
+) -> list[tuple[str, str]]:
+    """Each image that matches with its label file; a file that is another image's labels is no image.
 
     Raises
     ------
     InputError
-        There is no pattern, several files match, or none: lists the images.
+        There is no pattern; no image; several label files for one, or none: lists the images.
     """
-    if not pattern:
+    paths = images_of(images, root, source)
+    if not labels:
         raise InputError(
             f"source {source!r} doesn't say where its labels are; give 'labels', "
             "as labels: '{folder}/{stem}_labels.tif'"
         )
-    found, missing = [], []
-    for image in images:
-        wanted = fill(pattern, image, root, f"labels of source {source!r}", escape=True)
-        matches = expanded(wanted, root)
-        if len(matches) > 1:
+    wanted = {
+        image: fill(labels, image, root, f"labels of source {source!r}", escape=True) for image in paths
+    }
+    matches = {image: expanded(pattern, root) for image, pattern in wanted.items()}
+    chosen = _no_labels(paths, matches)
+    for image in chosen:
+        if len(matches[image]) > 1:
             raise InputError(
-                f"{len(matches)} files match the labels of {image}: {', '.join(matches[:_SHOWN])}; expected one"
+                f"{len(matches[image])} files match the labels of {image}: "
+                f"{', '.join(matches[image][:_SHOWN])}; expected one"
             )
-        if not matches:
-            missing.append((image, os.path.join(root, glob_free(wanted))))
-        found += matches
-    if missing:
-        listing = "".join(f"\n  {image}: no {wanted}" for image, wanted in missing[:_SHOWN])
+    if missing := [image for image in chosen if not matches[image]]:
+        listing = "".join(
+            f"\n  {image}: no {os.path.join(root, glob_free(wanted[image]))}" for image in missing[:_SHOWN]
+        )
         more = f"\n  and {len(missing) - _SHOWN} more" if len(missing) > _SHOWN else ""
         raise InputError(
-            f"{len(missing)} of {len(images)} images of source {source!r} have no labels:{listing}{more}\n"
+            f"{len(missing)} of {len(chosen)} images of source {source!r} have no labels:{listing}{more}\n"
             "give their labels, or leave these images out of 'images'"
         )
-    return found
+    return [(image, matches[image][0]) for image in chosen]
+
+
+def _no_labels(images: Sequence[str], matches: Mapping[str, Sequence[str]]) -> list[str]:
+    """The images without those that are the labels of another; all of them if that would leave none."""
+    labels = {
+        os.path.normpath(found[0])
+        for image, found in matches.items()
+        if len(found) == 1 and os.path.normpath(found[0]) != os.path.normpath(image)
+    }
+    return [image for image in images if os.path.normpath(image) not in labels] or list(images)
 
 
 def glob_free(pattern: str) -> str:

@@ -8,7 +8,7 @@ from rssegment.reference.references import ReferenceOptions
 from rssegment.reference.vector_files import describe
 from rssegment.training.sources.imagery import Image
 from rssegment.training.sources.labels import Labels
-from rssegment.training.sources.patterns import images_of, labels_of
+from rssegment.training.sources.patterns import pairs_of
 from rssegment.training.sources.scenes import SourceScene, Task
 from rssegment.training.sources.shapes import Everywhere, nothing_there, shapes_on
 
@@ -27,11 +27,10 @@ def open_polygons(task: Task) -> list[SourceScene]:
         Files are missing or don't fit, or no polygon lies on any image.
     """
     options = task.options
-    images = images_of(options.images, task.root, task.name)
-    files = labels_of(images, options.labels, task.root, task.name)
-    shared, bare = len(set(files)) < len(files), list[InputError]()
+    pairs = pairs_of(options.images, options.labels, task.root, task.name)
+    shared, bare = len({file for _, file in pairs}) < len(pairs), list[InputError]()
     scenes = []
-    for path, file in zip(images, files, strict=True):
+    for path, file in pairs:
         image = task.image(path)
         try:
             labels: Labels = shapes_on(

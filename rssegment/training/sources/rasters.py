@@ -14,7 +14,7 @@ from rssegment.training.sources.classes import colors_of, named_alike
 from rssegment.training.sources.codes import CodeFile
 from rssegment.training.sources.colors import ColorFile
 from rssegment.training.sources.fit import on_image
-from rssegment.training.sources.patterns import images_of, labels_of
+from rssegment.training.sources.patterns import pairs_of
 from rssegment.training.sources.scenes import SourceScene, Task
 
 __all__ = ["open_rasters"]
@@ -29,10 +29,9 @@ def open_rasters(task: Task) -> list[SourceScene]:
         Files are missing, can't be read or understood, or don't fit.
     """
     options = task.options
-    images = images_of(options.images, task.root, task.name)
-    files = labels_of(images, options.labels, task.root, task.name)
+    pairs = pairs_of(options.images, options.labels, task.root, task.name)
     scenes = []
-    for path, labels in zip(images, files, strict=True):
+    for path, labels in pairs:
         image = task.image(path)
         file, mapping = _label_file(labels, task.name, task.mapping, task.taxonomy)
         scenes.append(task.scene(image, on_image(file, mapping, image)))
