@@ -1,17 +1,26 @@
-"""Models: bundles on disk, the architectures they name, and the checks that a scene fits one."""
+"""Models: bundles on disk, the architectures they name, and the checks that a scene fits one.
 
-from rssegment.model.architectures import architecture_names, create_architecture, create_model
-from rssegment.model.architectures.facts import ArchitectureFacts, architecture_facts
-from rssegment.model.bundle import Bundle, Specialist, bundled_names, load_model
-from rssegment.model.calibration import Calibration
-from rssegment.model.cascade import Cascade, subtree
-from rssegment.model.fit import Fit, SceneFacts, check_scene, match_bands
-from rssegment.model.hierarchy import Hierarchical, head_codes, node_log_probabilities
-from rssegment.model.inference import LeafModel, Model
-from rssegment.model.losses import HierarchicalLoss
-from rssegment.model.pretrained import LoadedEncoder, load_encoder
-from rssegment.model.saving import save_bundle, save_calibration, save_cascade
-from rssegment.model.spec import BandSpec, ModelSpec
+Names are imported when first used: what a model expects can be read without torch.
+"""
+
+from __future__ import annotations
+
+from importlib import import_module
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from rssegment.model.architectures import architecture_names, create_architecture, create_model
+    from rssegment.model.architectures.facts import ArchitectureFacts, architecture_facts
+    from rssegment.model.bundle import Bundle, Specialist, bundled_names, load_model
+    from rssegment.model.calibration import Calibration
+    from rssegment.model.cascade import Cascade, subtree
+    from rssegment.model.fit import Fit, SceneFacts, check_scene, match_bands
+    from rssegment.model.hierarchy import Hierarchical, head_codes, node_log_probabilities
+    from rssegment.model.inference import LeafModel, Model
+    from rssegment.model.losses import HierarchicalLoss
+    from rssegment.model.pretrained import LoadedEncoder, load_encoder
+    from rssegment.model.saving import save_bundle, save_calibration, save_cascade
+    from rssegment.model.spec import BandSpec, ModelSpec
 
 __all__ = [
     "ArchitectureFacts",
@@ -44,3 +53,64 @@ __all__ = [
     "save_cascade",
     "subtree",
 ]
+
+_HOMES = {
+    "architectures": (
+        "architecture_names",
+        "create_architecture",
+        "create_model",
+    ),
+    "architectures.facts": (
+        "ArchitectureFacts",
+        "architecture_facts",
+    ),
+    "bundle": (
+        "Bundle",
+        "Specialist",
+        "bundled_names",
+        "load_model",
+    ),
+    "calibration": ("Calibration",),
+    "cascade": (
+        "Cascade",
+        "subtree",
+    ),
+    "fit": (
+        "Fit",
+        "SceneFacts",
+        "check_scene",
+        "match_bands",
+    ),
+    "hierarchy": (
+        "Hierarchical",
+        "head_codes",
+        "node_log_probabilities",
+    ),
+    "inference": (
+        "LeafModel",
+        "Model",
+    ),
+    "losses": ("HierarchicalLoss",),
+    "pretrained": (
+        "LoadedEncoder",
+        "load_encoder",
+    ),
+    "saving": (
+        "save_bundle",
+        "save_calibration",
+        "save_cascade",
+    ),
+    "spec": (
+        "BandSpec",
+        "ModelSpec",
+    ),
+}
+_HOME_OF = {name: home for home, names in _HOMES.items() for name in names}
+
+
+def __getattr__(name: str) -> Any:
+    if name not in _HOME_OF:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    value = getattr(import_module(f"{__name__}.{_HOME_OF[name]}"), name)
+    globals()[name] = value
+    return value

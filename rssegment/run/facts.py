@@ -11,8 +11,8 @@ from rssegment.model import Bundle, bundled_names
 from rssegment.model.architectures.catalogue import OWN, SMP
 from rssegment.model.architectures.facts import architecture_facts
 from rssegment.model.folder import is_calibration
+from rssegment.run.json_file import read_json
 from rssegment.run.planning import facts_of
-from rssegment.run.store import read_json
 from rssegment.scene import Scene
 from rssegment.taxonomy import Taxonomy
 

@@ -8,10 +8,11 @@ from dataclasses import replace
 from pathlib import Path
 
 from rssegment.errors import OutputError
+from rssegment.run.json_file import read_json
 from rssegment.run.planning import Plan
 from rssegment.run.products import Result, read_result
 from rssegment.run.record import replaced
-from rssegment.run.store import RESUME, Store, read_json
+from rssegment.run.store import RESUME, Store
 from rssegment.write.atomic import hinted, storage_errors, write_bytes
 from rssegment.write.leftovers import check_not_held
 

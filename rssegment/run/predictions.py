@@ -19,8 +19,8 @@ from rssegment.reference.features import FeatureSource, features_on
 from rssegment.reference.label_files import LabelFile
 from rssegment.reference.references import RasterReference, ReferenceOptions, ShapeReference
 from rssegment.reference.vector_files import is_vector, stamp
+from rssegment.run.json_file import read_json
 from rssegment.run.record import RunRecord
-from rssegment.run.store import read_json
 from rssegment.scene import LabelRaster
 from rssegment.taxonomy import ClassMapping, Taxonomy
 

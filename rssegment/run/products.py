@@ -19,13 +19,14 @@ from distributed import Client
 
 from rssegment.errors import OutputError
 from rssegment.grid import Block, Box
+from rssegment.run.json_file import read_json
 from rssegment.run.planning import Plan
 from rssegment.run.polygons import ClassMap, make_polygons
 from rssegment.run.progress import Progress
 from rssegment.run.record import remove_replaced
 from rssegment.run.regions import pixel_size
 from rssegment.run.side_by_side import workers
-from rssegment.run.store import RESUME, BlockResult, PartBlocks, Store, read_json
+from rssegment.run.store import RESUME, BlockResult, PartBlocks, Store
 from rssegment.write.atomic import hinted, staged, write_bytes
 from rssegment.write.geojson import write_geojson
 from rssegment.write.rasters import write_cog, write_vrt

@@ -132,12 +132,3 @@ def label_block(pixels: Mapping[str, Pixels]) -> LabelBlock:
 def _checksum(path: Path) -> tuple[int, int]:
     content = path.read_bytes()
     return len(content), zlib.crc32(content)
-
-
-def read_json(path: Path) -> dict[str, Any] | None:
-    """The JSON object in ``path``, or None if there is none to be read."""
-    try:
-        value = json.loads(path.read_bytes())
-    except (OSError, ValueError, RecursionError):
-        return None
-    return value if isinstance(value, dict) else None

@@ -5,7 +5,6 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Sequence
 from dataclasses import dataclass
-from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
@@ -17,12 +16,12 @@ from rssegment.model.pretrained import load_encoder
 from rssegment.model.weights import read_tensors
 from rssegment.taxonomy import Taxonomy
 from rssegment.training.data import TrainingData
+from rssegment.training.located import found_at
 from rssegment.training.recipe import ModelOptions, Recipe
 from rssegment.training.starting import Start
 
-__all__ = ["Begun", "begin", "check_described", "first_weights", "found_at", "model_spec"]
+__all__ = ["Begun", "begin", "check_described", "first_weights", "model_spec"]
 
-_PACKAGE = "package:"
 _VISIBLE = ("red", "green", "blue")
 
 
@@ -99,28 +98,6 @@ def first_weights(options: ModelOptions, folders: Sequence[Path]) -> list[str]:
             with path.open("rb") as file:
                 found.append(hashlib.file_digest(file, "sha256").hexdigest())
     return found
-
-
-def found_at(path: str, folders: Sequence[Path]) -> str:
-    """``path`` below the first of ``folders`` that has it, "package:name/path" in that package; else as it is."""
-    if path.startswith(_PACKAGE):
-        return _in_package(path.removeprefix(_PACKAGE))
-    places = [Path(path), *(folder / path for folder in folders)]
-    return str(next((place for place in places if place.exists()), path))
-
-
-def _in_package(path: str) -> str:
-    """A file of an installed package, which is not imported."""
-    name, _, rest = path.partition("/")
-    if not name.isidentifier() or not rest:
-        raise InputError(
-            f"{_PACKAGE}{path} names no file of a package; expected {_PACKAGE}name/path, the name without dots"
-        )
-    spec = find_spec(name)
-    folders = [] if spec is None else list(spec.submodule_search_locations or ())
-    if not folders:
-        raise InputError(f"the package {name} is not installed; install it by: pip install {name}")
-    return str(Path(folders[0]) / rest)
 
 
 def check_described(recipe: Recipe, taxonomy: Taxonomy, begun: Begun) -> None:

@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from rssegment.errors import OutputError
-from rssegment.run.store import read_json
+from rssegment.run.json_file import read_json
 from rssegment.training.ground import LabelledScene
 from rssegment.training.recipe import Recipe
 from rssegment.write.atomic import storage_errors, write_bytes
@@ -99,6 +99,16 @@ class TrainingFolder:
 
     def check(self, fingerprint: str, *, resume: bool, overwrite: bool) -> dict[str, Any] | None:
         """What is noted of the training that is there; raises as :meth:`prepare`, and changes nothing."""
+        mark = self.check_free(resume=resume, overwrite=overwrite)
+        if resume and mark is not None and mark.get("fingerprint") != fingerprint:
+            raise OutputError(
+                f"{self.path} was left by a training with another recipe, data or version; resume it with what it was "
+                "started with, or start afresh with --overwrite"
+            )
+        return mark
+
+    def check_free(self, *, resume: bool, overwrite: bool) -> dict[str, Any] | None:
+        """As :meth:`check`, before it is known which training it is to be."""
         if resume and overwrite:
             raise OutputError(
                 "--overwrite and --resume exclude each other: start afresh, or go on with what is there"
@@ -113,11 +123,6 @@ class TrainingFolder:
             raise OutputError(
                 f"{self.path} holds {state} training; go on with it by --resume, replace it by --overwrite, "
                 "or choose another folder"
-            )
-        if resume and mark is not None and mark.get("fingerprint") != fingerprint:
-            raise OutputError(
-                f"{self.path} was left by a training with another recipe, data or version; resume it with what it was "
-                "started with, or start afresh with --overwrite"
             )
         return mark
 

@@ -1,4 +1,7 @@
-"""From a recipe to a bundle: data, network, steps, scores, card."""
+"""From a recipe to a bundle: data, network, steps, scores, card.
+
+torch and Lightning are imported in functions, once recipe, folder and files are found to be right: that takes seconds.
+"""
 
 from __future__ import annotations
 
@@ -7,27 +10,24 @@ import sys
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from importlib.metadata import version
+from importlib.util import find_spec
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-import torch
-
 from rssegment.errors import InputError
-from rssegment.evaluation import Scores
-from rssegment.model import save_bundle
-from rssegment.predict.runtime import resolve_device
 from rssegment.run.progress import Progress
 from rssegment.taxonomy import Taxonomy
-from rssegment.training.building import Begun, begin, check_described, first_weights, found_at, model_spec
-from rssegment.training.card import ModelCard, Outcome, hardware, sources_of, versions
-from rssegment.training.data import TrainingData
 from rssegment.training.folder import TrainingFolder, fingerprint_of
 from rssegment.training.ground import LabelledScene
+from rssegment.training.located import found_at
 from rssegment.training.recipe import Recipe
-from rssegment.training.surroundings import left_alone
 from rssegment.training.watch import Watch
 
 if TYPE_CHECKING:
+    from rssegment.evaluation import Scores
+    from rssegment.training.building import Begun
+    from rssegment.training.card import ModelCard
+    from rssegment.training.data import TrainingData
     from rssegment.training.fitting import Fitted
 
 __all__ = ["Trained", "train"]
@@ -90,7 +90,13 @@ def train(
     source = recipe if isinstance(recipe, Recipe) else Recipe.load(recipe)
     beside = Path.cwd() if isinstance(recipe, Recipe) else Path(recipe).resolve().parent
     left = (leave_out,) if isinstance(leave_out, str) else tuple(leave_out)
-    job = _Job.of(source, TrainingFolder(Path(out)), (Path(data or beside), beside), left)
+    folder = TrainingFolder(Path(out))
+    if not of_another_process():
+        folder.check_free(resume=resume, overwrite=overwrite)
+    job = _Job.of(source, folder, (Path(data or beside), beside), left)
+    from rssegment.predict.runtime import resolve_device
+    from rssegment.training.surroundings import left_alone
+
     resolve_device(device or "auto")
     with left_alone(job.recipe.seed):
         begun = job.begun()
@@ -105,12 +111,8 @@ def train(
 
 def check_installed() -> None:
     """Raises InputError where what only training needs is not installed."""
-    try:
-        import lightning  # noqa: F401
-    except ImportError as error:
-        raise InputError(
-            "training needs lightning, which is not installed: pip install 'rssegment[train]'"
-        ) from error
+    if find_spec("lightning") is None:
+        raise InputError("training needs lightning, which is not installed: pip install 'rssegment[train]'")
 
 
 def of_another_process() -> bool:
@@ -140,6 +142,10 @@ class _Job:
         taxonomy = Taxonomy.load(found_at(recipe.taxonomy, places))
         recipe = in_whole_epochs(recipe)
         scenes = open_sources(recipe, places[0], taxonomy=taxonomy, leave_out=leave_out)
+        import torch
+
+        from rssegment.training.building import first_weights
+
         left = tuple(sorted(set(leave_out)))
         more = [version("rssegment"), torch.__version__, taxonomy.fingerprint, *left]
         more += first_weights(recipe.model, places)
@@ -147,12 +153,16 @@ class _Job:
 
     def begun(self) -> Begun:
         """The network to train. What can't become a bundle in the end is refused here."""
+        from rssegment.training.building import begin, check_described
+
         begun = begin(self.recipe, self.taxonomy, self.places)
         check_described(self.recipe, self.taxonomy, begun)
         return begun
 
     def run(self, begun: Begun, device: str | None, watch: Watch) -> tuple[TrainingData, Fitted]:
         """Trains the network of ``begun`` in place."""
+        from rssegment.training.building import model_spec
+        from rssegment.training.data import TrainingData
         from rssegment.training.fitting import fit
 
         data = TrainingData.open(self.recipe, self.taxonomy, self.scenes, self.folder.work, watch.progress)
@@ -163,6 +173,10 @@ class _Job:
 
     def finished(self, begun: Begun, data: TrainingData, fitted: Fitted) -> Trained:
         """Writes the bundle with its card."""
+        from rssegment.model import save_bundle
+        from rssegment.training.building import model_spec
+        from rssegment.training.card import ModelCard, Outcome, hardware, sources_of, versions
+
         card = ModelCard(
             self.recipe,
             self.taxonomy,

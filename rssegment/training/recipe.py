@@ -17,7 +17,6 @@ from pydantic import (
 )
 
 from rssegment.errors import InputError, TaxonomyError
-from rssegment.model.hierarchy import Head
 from rssegment.model.spec import ModelName
 from rssegment.taxonomy.packaged import RECIPES, read_yaml
 from rssegment.training.faults import faults_of
@@ -38,6 +37,7 @@ NotNegative = Annotated[float, Field(ge=0, allow_inf_nan=False)]
 SourceKind = Literal["rasters", "polygons", "voc", "coco_panoptic", "coco_instances", "suite"]
 BandName = Annotated[str, Field(pattern=r"\S")]
 Role = Literal["split", "train", "validation"]
+Head = Literal["flat", "hierarchical"]  # of rssegment.model.hierarchy, which needs torch
 Mapped = str | dict[int | str, int | str | None] | None
 
 

@@ -15,7 +15,8 @@ from rssegment.errors import BundleError, InputError
 from rssegment.model import Bundle
 from rssegment.taxonomy import Taxonomy
 from rssegment.training import Trained, building
-from rssegment.training.building import begin, check_described, first_weights, found_at
+from rssegment.training.building import begin, check_described, first_weights
+from rssegment.training.located import found_at
 from tests.training.folders import RGB, TREE
 from tests.training.trainings import RGBN, a_recipe
 
