@@ -99,7 +99,7 @@ def test_recipes_that_are_refused(
 def test_recipes_that_are_none(run: Any, tmp_path: Path) -> None:
     path = tmp_path / "recipe.yaml"
     path.write_text("name: x\nsteps: 3\n")
-    refused(run("train", path, "-o", tmp_path / "out"), "bad recipe", "steps: Extra inputs")
+    refused(run("train", path, "-o", tmp_path / "out"), "bad recipe", "steps belongs under optimizer")
     refused(run("train", tmp_path / "none.yaml", "-o", tmp_path / "out"), "none.yaml")
     refused(run("train", path, "-o", tmp_path / "out", "--device", "gpu"), "bad recipe")
     path.write_text(written(path).read_text() + "overlap: 30\n")
