@@ -73,7 +73,8 @@ def test_regions_are_left_out(run: Any, country: Path, tmp_path: Path) -> None:
     )
     how = ("train", recipe, "--data", country, "-o", tmp_path / "out", "--json")
     facts = json.loads(run(*how, "--leave-out", "south").out)
-    assert facts["scores"].keys() == {"", "south"}
+    assert (facts["regions_left_out"], facts["scores"]) == (["south"], {})
+    assert facts["scores_in_regions_left_out"].keys() == {"south"}
     refused(
         run(*how[:-1], "--leave-out", "west", "--overwrite"), "no region west to leave out", "north, south"
     )
