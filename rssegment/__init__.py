@@ -9,9 +9,10 @@ The names below are the whole public API; what they need is imported when they a
 
 from __future__ import annotations
 
-from importlib import import_module
 from importlib.metadata import version
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
+
+from rssegment.lazily import lazily
 
 if TYPE_CHECKING:
     from rssegment.config import PolygonOptions as PolygonOptions
@@ -39,29 +40,6 @@ if TYPE_CHECKING:
     from rssegment.training import Recipe as Recipe
     from rssegment.training import Trained as Trained
     from rssegment.training import train as train
-
-_HOMES = {
-    "rssegment.config": ("PolygonOptions", "SceneOptions", "Settings"),
-    "rssegment.errors": ("InputError", "RssegmentError", "RunError"),
-    "rssegment.evaluation": ("Scores",),
-    "rssegment.model": ("Bundle", "load_model"),
-    "rssegment.reference": ("ReferenceOptions",),
-    "rssegment.run": (
-        "EvaluationOptions",
-        "Plan",
-        "Result",
-        "calibrate",
-        "evaluate",
-        "inspect",
-        "plan",
-        "segment",
-        "vectorize",
-    ),
-    "rssegment.scene": ("Scene",),
-    "rssegment.taxonomy": ("ClassMapping", "Taxonomy"),
-    "rssegment.training": ("Recipe", "Trained", "train"),
-}
-_HOME_OF = {name: home for home, names in _HOMES.items() for name in names}
 
 __all__ = [
     "Bundle",
@@ -93,12 +71,20 @@ __all__ = [
 __version__ = version("rssegment")
 
 
-def __getattr__(name: str) -> Any:
-    if name not in _HOME_OF:
-        raise AttributeError(f"module 'rssegment' has no attribute {name!r}")
-    value = getattr(import_module(_HOME_OF[name]), name)
-    globals()[name] = value
-    return value
+__getattr__ = lazily(
+    __name__,
+    {
+        "config": "PolygonOptions SceneOptions Settings",
+        "errors": "InputError RssegmentError RunError",
+        "evaluation": "Scores",
+        "model": "Bundle load_model",
+        "reference": "ReferenceOptions",
+        "run": "EvaluationOptions Plan Result calibrate evaluate inspect plan segment vectorize",
+        "scene": "Scene",
+        "taxonomy": "ClassMapping Taxonomy",
+        "training": "Recipe Trained train",
+    },
+)
 
 
 def __dir__() -> list[str]:

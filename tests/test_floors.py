@@ -14,6 +14,7 @@ PACKAGE = Path(rssegment.__file__).parent
 
 FLOORS = {
     "errors": 0,
+    "lazily": 0,
     "taxonomy": 1,
     "grid": 1,
     "config": 1,

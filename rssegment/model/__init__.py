@@ -5,8 +5,9 @@ Names are imported when first used: what a model expects can be read without tor
 
 from __future__ import annotations
 
-from importlib import import_module
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
+
+from rssegment.lazily import lazily
 
 if TYPE_CHECKING:
     from rssegment.model.architectures import architecture_names, create_architecture, create_model
@@ -54,63 +55,20 @@ __all__ = [
     "subtree",
 ]
 
-_HOMES = {
-    "architectures": (
-        "architecture_names",
-        "create_architecture",
-        "create_model",
-    ),
-    "architectures.facts": (
-        "ArchitectureFacts",
-        "architecture_facts",
-    ),
-    "bundle": (
-        "Bundle",
-        "Specialist",
-        "bundled_names",
-        "load_model",
-    ),
-    "calibration": ("Calibration",),
-    "cascade": (
-        "Cascade",
-        "subtree",
-    ),
-    "fit": (
-        "Fit",
-        "SceneFacts",
-        "check_scene",
-        "match_bands",
-    ),
-    "hierarchy": (
-        "Hierarchical",
-        "head_codes",
-        "node_log_probabilities",
-    ),
-    "inference": (
-        "LeafModel",
-        "Model",
-    ),
-    "losses": ("HierarchicalLoss",),
-    "pretrained": (
-        "LoadedEncoder",
-        "load_encoder",
-    ),
-    "saving": (
-        "save_bundle",
-        "save_calibration",
-        "save_cascade",
-    ),
-    "spec": (
-        "BandSpec",
-        "ModelSpec",
-    ),
-}
-_HOME_OF = {name: home for home, names in _HOMES.items() for name in names}
-
-
-def __getattr__(name: str) -> Any:
-    if name not in _HOME_OF:
-        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
-    value = getattr(import_module(f"{__name__}.{_HOME_OF[name]}"), name)
-    globals()[name] = value
-    return value
+__getattr__ = lazily(
+    __name__,
+    {
+        "architectures": "architecture_names create_architecture create_model",
+        "architectures.facts": "ArchitectureFacts architecture_facts",
+        "bundle": "Bundle Specialist bundled_names load_model",
+        "calibration": "Calibration",
+        "cascade": "Cascade subtree",
+        "fit": "Fit SceneFacts check_scene match_bands",
+        "hierarchy": "Hierarchical head_codes node_log_probabilities",
+        "inference": "LeafModel Model",
+        "losses": "HierarchicalLoss",
+        "pretrained": "LoadedEncoder load_encoder",
+        "saving": "save_bundle save_calibration save_cascade",
+        "spec": "BandSpec ModelSpec",
+    },
+)

@@ -5,8 +5,9 @@ Names are imported when first used: making polygons of a raster needs no torch, 
 
 from __future__ import annotations
 
-from importlib import import_module
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
+
+from rssegment.lazily import lazily
 
 if TYPE_CHECKING:
     from rssegment.run.calibration import calibrate
@@ -34,26 +35,16 @@ __all__ = [
     "vectorize",
 ]
 
-_HOME_OF = {
-    "CalibrationResult": "calibration_result",
-    "calibrate": "calibration",
-    "Evaluation": "scoring",
-    "EvaluationOptions": "scoring",
-    "Plan": "planning",
-    "Result": "products",
-    "VectorResult": "vectors",
-    "compare": "scoring",
-    "evaluate": "scoring",
-    "inspect": "facts",
-    "plan": "pipeline",
-    "segment": "pipeline",
-    "vectorize": "vectors",
-}
-
-
-def __getattr__(name: str) -> Any:
-    if name not in _HOME_OF:
-        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
-    value = getattr(import_module(f"{__name__}.{_HOME_OF[name]}"), name)
-    globals()[name] = value
-    return value
+__getattr__ = lazily(
+    __name__,
+    {
+        "calibration": "calibrate",
+        "calibration_result": "CalibrationResult",
+        "facts": "inspect",
+        "pipeline": "plan segment",
+        "planning": "Plan",
+        "products": "Result",
+        "scoring": "Evaluation EvaluationOptions compare evaluate",
+        "vectors": "VectorResult vectorize",
+    },
+)
