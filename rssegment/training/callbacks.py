@@ -168,8 +168,11 @@ def averaged(trainer: lightning.Trainer, module: Segmenter) -> dict[str, Tensor]
 
 @dataclass
 class Log(Callback):
-    """A table (CSV) with a line for each epoch: step, loss since the last, rate, Mpx/s, scores if there are any.
+    """A table (CSV) with a line for each epoch: step, loss since the last, rate, Mpx/s, and scores if there are any.
 
+    Scores are ``mean_iou_level_1`` and so on for the levels that count, which are those that can score at least half of
+    the labelled pixels (where labels are coarse the deeper ones can't); ``mean_iou``, their mean, which ``patience``
+    goes by; and ``pixel_accuracy`` at the deepest of them. They are of the validation ground but for regions left out.
     A training that is resumed after ``step`` goes on with the lines up to there.
     """
 
@@ -234,7 +237,7 @@ class Pictures(Callback):
         self, trainer: Any, module: Any, outputs: Any, batch: Any, index: int, *_: Any
     ) -> None:
         """After the first batch, as the weights are then those that are validated."""
-        from rssegment.training.pictures import sample_picture
+        from rssegment.training.pictures import sample_picture, scored_boxes
 
         epoch = trainer.current_epoch + 1
         due = epoch % self.every == 0 or epoch in (1, trainer.max_epochs)
@@ -249,7 +252,8 @@ class Pictures(Callback):
         codes = [
             module.predict(Batch(*(each[i : i + 1] for each in windows))) for i in range(len(windows.values))
         ]
-        sample_picture(windows, torch.cat(codes), module.taxonomy, path)
+        boxes = scored_boxes(self._windows.scored)
+        sample_picture(windows, torch.cat(codes), module.taxonomy, path, boxes=boxes)
 
 
 @dataclass

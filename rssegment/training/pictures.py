@@ -5,6 +5,7 @@ from __future__ import annotations
 import csv
 import io
 import math
+from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
@@ -14,6 +15,7 @@ from torch import Tensor
 
 from rssegment.errors import InputError
 from rssegment.evaluation.drawing import BLUE, GREEN, INK, ORANGE, QUIET, drawing, save_plot
+from rssegment.grid import Box
 from rssegment.taxonomy import Taxonomy
 from rssegment.training.batch import Batch
 from rssegment.training.sheet import PAPER, Panel, contact_sheet
@@ -22,25 +24,33 @@ from rssegment.write.atomic import staged, write_bytes
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
 
-__all__ = ["curves_picture", "sample_picture"]
+__all__ = ["curves_picture", "sample_picture", "scored_boxes"]
 
 Picture = NDArray[np.uint8]  # (H, W, 3)
 Codes = NDArray[np.int64]
 
 _WRONG, _INVALID = (222, 38, 38), (206, 202, 194)
 _ACROSS = 4  # panels, where windows have few
+_AROUND = 16  # px that are shown around what is scored
 _STRETCH = (1, 99)  # percentiles that become black and white
 _COLORS = (BLUE, ORANGE, GREEN, "#cc79a7", "#56b4e9", "#e69f00")  # Okabe and Ito 2008
 
 
 def sample_picture(
-    batch: Batch, predicted: Tensor | None, taxonomy: Taxonomy, path: str | Path, most: int = 8
+    batch: Batch,
+    predicted: Tensor | None,
+    taxonomy: Taxonomy,
+    path: str | Path,
+    *,
+    most: int = 8,
+    boxes: Sequence[Box] | None = None,
 ) -> None:
     """Draws windows of ``batch`` (stored or prepared), at most ``most``, as a PNG: image, labels, prediction, errors.
 
     ``predicted``: codes (B, H, W), or leaf probabilities (B, L, H, W), which adds a panel of confidence; None leaves
     image and labels. The first three bands are red, green and blue, stretched alike in all windows; of fewer the first
-    is grey. A prediction is right where it is the label, below it or above it in the tree.
+    is grey. A prediction is right where it is the label, below it or above it in the tree. ``boxes``: what is shown of
+    each window; None shows all.
 
     Raises
     ------
@@ -49,27 +59,68 @@ def sample_picture(
     OutputError, StorageError
         The file can't be written.
     """
-    found = None if predicted is None else _predictions(predicted, batch, taxonomy)
-    images = _images(batch, min(most, len(batch.values)))
-    labels, valid = (_array(each)[: len(images)] for each in (batch.labels, batch.valid))
+    windows = _windows(batch, predicted, taxonomy, most)
+    if boxes is not None:
+        windows = [window.cut(box) for window, box in zip(windows, boxes, strict=False)]
     table = _color_table(taxonomy)
     rows: list[list[Panel]] = []
-    for i, image in enumerate(images):
-        row = [Panel("image", image), Panel("labels", _painted(labels[i], table, valid[i]))]
-        if found is not None:
-            wrong = _wrong(labels[i], found.codes[i], taxonomy)
-            row += [
-                Panel("prediction", _painted(found.codes[i], table, valid[i])),
-                _errors(image, labels[i], wrong),
-            ]
-        if found is not None and found.confidence is not None:
-            row.append(_confidence(found.confidence[i]))
+    for window in windows:
+        row = _panels(window, table, taxonomy)
         if rows and len(rows[-1]) + len(row) <= _ACROSS:
             rows[-1] += row
         else:
             rows.append(row)
-    codes = None if found is None else found.codes[: len(images)]
-    write_bytes(Path(path), contact_sheet(rows, taxonomy, labels, codes))
+    codes = None if predicted is None else [window.codes for window in windows if window.codes is not None]
+    write_bytes(Path(path), contact_sheet(rows, taxonomy, [window.labels for window in windows], codes))
+
+
+def scored_boxes(scored: Tensor) -> list[Box]:
+    """What to show of each window: the box around what is ``scored`` (B, H, W) and a little more, or all of it."""
+    masks = _array(scored)
+    whole = Box.of((masks.shape[1], masks.shape[2]))
+    return [_around(mask).pad(_AROUND).clip(whole) if mask.any() else whole for mask in masks]
+
+
+def _around(mask: NDArray[np.bool_]) -> Box:
+    """The smallest box around what is true in ``mask`` (H, W)."""
+    rows, cols = (np.flatnonzero(mask.any(axis)) for axis in (1, 0))
+    return Box.between(int(rows[0]), int(cols[0]), int(rows[-1]) + 1, int(cols[-1]) + 1)
+
+
+class _Window(NamedTuple):
+    """What there is to show of a window; each (H, W, ...)."""
+
+    image: Picture
+    labels: Codes
+    valid: NDArray[np.bool_]
+    codes: Codes | None
+    confidence: NDArray[np.float32] | None
+
+    def cut(self, box: Box) -> _Window:
+        return _Window(*(None if each is None else each[box.slices] for each in self))  # type: ignore[arg-type]
+
+
+def _windows(batch: Batch, predicted: Tensor | None, taxonomy: Taxonomy, most: int) -> list[_Window]:
+    """The first ``most`` windows."""
+    codes, sure = (None, None) if predicted is None else _predictions(predicted, batch, taxonomy)
+    labels, valid = _array(batch.labels), _array(batch.valid)
+    return [
+        _Window(
+            image, labels[i], valid[i], None if codes is None else codes[i], None if sure is None else sure[i]
+        )
+        for i, image in enumerate(_images(batch, min(most, len(batch.values))))
+    ]
+
+
+def _panels(window: _Window, table: Picture, taxonomy: Taxonomy) -> list[Panel]:
+    image, labels, valid, codes, sure = window
+    panels = [Panel("image", image), Panel("labels", _painted(labels, table, valid))]
+    if codes is not None:
+        panels += [
+            Panel("prediction", _painted(codes, table, valid)),
+            _errors(image, labels, _wrong(labels, codes, taxonomy)),
+        ]
+    return panels if sure is None else [*panels, _confidence(sure)]
 
 
 class _Found(NamedTuple):

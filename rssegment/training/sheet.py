@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import io
+import math
+from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
@@ -33,11 +35,11 @@ class Panel:
 
 
 def contact_sheet(
-    rows: list[list[Panel]], taxonomy: Taxonomy, labels: Codes, predicted: Codes | None
+    rows: list[list[Panel]], taxonomy: Taxonomy, labels: Sequence[Codes], predicted: Sequence[Codes] | None
 ) -> bytes:
     """The PNG of ``rows`` of panels. The legend has each class's share of all ``labels`` and ``predicted`` pixels."""
     pictures = [[(panel.title, _sized(panel.picture)) for panel in row] for row in rows]
-    width = max((sum(image.width + _GAP for _, image in row) for row in pictures), default=0)
+    width = max((sum(_width(*each) + _GAP for each in row) for row in pictures), default=0)
     heights = [max(image.height for _, image in row) + _TITLE + _GAP for row in pictures]
     entries = _entries(taxonomy, labels, predicted)
     legend = _Legend(entries, ("labels",) if predicted is None else ("labels", "predicted"))
@@ -49,12 +51,17 @@ def contact_sheet(
         for title, image in row:
             draw.text((x, y), title, _INK, _font(14))
             page.paste(image, (x, y + _TITLE))
-            x += image.width + _GAP
+            x += _width(title, image) + _GAP
         y += height
     legend.draw(draw, width + _GAP, _GAP)
     buffer = io.BytesIO()
     page.save(buffer, format="PNG", optimize=True)
     return buffer.getvalue()
+
+
+def _width(title: str, image: Image.Image) -> int:
+    """Of a picture with its title above."""
+    return max(image.width, math.ceil(_font(14).getlength(title)))
 
 
 def _sized(picture: Picture) -> Image.Image:
@@ -76,9 +83,13 @@ class _Entry:
     shares: tuple[float, ...]
 
 
-def _entries(taxonomy: Taxonomy, *columns: Codes | None) -> list[_Entry]:
+def _entries(taxonomy: Taxonomy, *columns: Sequence[Codes] | None) -> list[_Entry]:
     """The classes that are in a column, and what is above them, in the tree's order."""
-    counts = [np.bincount(codes.ravel(), minlength=65536) for codes in columns if codes is not None]
+    counts = [
+        sum((np.bincount(codes.ravel(), minlength=65536) for codes in column), np.zeros(65536, np.int64))
+        for column in columns
+        if column is not None
+    ]
     entries = []
     for node in taxonomy.nodes:
         below = [other.code for other in taxonomy.nodes if other.path[: node.level] == node.path]

@@ -6,12 +6,15 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+from hypothesis import given
+from hypothesis import strategies as st
 from PIL import Image
 
 from rssegment.errors import InputError, OutputError
+from rssegment.grid import Box
 from rssegment.taxonomy import Taxonomy
 from rssegment.training.batch import Batch
-from rssegment.training.pictures import curves_picture, sample_picture
+from rssegment.training.pictures import curves_picture, sample_picture, scored_boxes
 from rssegment.training.sheet import PAPER
 
 TREE = Taxonomy.load("landcover")
@@ -100,6 +103,50 @@ def test_probabilities_are_decided_and_show_how_sure(tmp_path: Path) -> None:
     right = 12 + 4 * 300
     assert np.array_equal(one[:, : right - 12], other[:, : right - 12])
     assert (other[34 : 34 + 288, right : right + 288] == 255).all()
+
+
+def test_parts_of_windows_are_shown(tmp_path: Path) -> None:
+    batch = a_batch(count=2)
+    labels = torch.full_like(batch.labels, TREE.node("water").code)
+    labels[0, :24, :24] = TREE.node("building").code
+    labels[1, 24:, 24:] = TREE.node("building").code
+    boxes = [Box(0, 0, 24, 24), Box(24, 24, 24, 24)]
+    sample_picture(batch._replace(labels=labels), labels, TREE, tmp_path / "parts.png", boxes=boxes)
+    found = colors(tmp_path / "parts.png")
+    assert TREE.node("water").color not in found
+    assert found[TREE.node("building").color] >= 4 * 288 * 288
+    sample_picture(batch._replace(labels=labels), labels, TREE, tmp_path / "all.png")
+    assert TREE.node("water").color in colors(tmp_path / "all.png")
+
+
+def test_titles_of_narrow_parts_stay_apart(tmp_path: Path) -> None:
+    batch = a_batch(count=1)
+    sizes = []
+    for width in (1, 3, 40):
+        sample_picture(batch, batch.labels, TREE, tmp_path / "part.png", boxes=[Box(0, 0, 48, width)])
+        with Image.open(tmp_path / "part.png") as image:
+            sizes.append(image.width)
+    assert sizes[0] < sizes[2]
+    assert sizes[0] > 4 * 12 + 150 + 170  # its titles and the legend
+
+
+@given(st.data(), st.integers(1, 3), st.integers(1, 40), st.integers(1, 40))
+def test_what_is_scored_is_shown(data: st.DataObject, count: int, height: int, width: int) -> None:
+    scored = torch.zeros(count, height, width, dtype=torch.bool)
+    for mask in scored:
+        for _ in range(data.draw(st.integers(0, 3))):
+            mask[data.draw(st.integers(0, height - 1)), data.draw(st.integers(0, width - 1))] = True
+    boxes = scored_boxes(scored)
+    for mask, box in zip(scored, boxes, strict=True):
+        assert box.clip(Box.of((height, width))) == box
+        assert mask[box.slices].sum() == mask.sum()
+
+
+def test_little_more_than_what_is_scored_is_shown() -> None:
+    scored = torch.zeros(2, 100, 100, dtype=torch.bool)
+    scored[0, 40:60, 40:50] = True
+    scored[1, :5, 95:] = True
+    assert scored_boxes(scored) == [Box(24, 24, 52, 42), Box(0, 79, 21, 21)]
 
 
 def test_the_legend_has_the_classes_that_are_there(tmp_path: Path) -> None:
