@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from copy import copy
 from dataclasses import dataclass
 from functools import cached_property
@@ -14,17 +14,18 @@ import numpy as np
 from torch.utils.data import DataLoader
 
 from rssegment.errors import InputError
+from rssegment.grid import Box
 from rssegment.run.progress import Progress
 from rssegment.taxonomy import Taxonomy
 from rssegment.training.batch import Batch
 from rssegment.training.cache import PixelCache
-from rssegment.training.census import BandStatistics, Census, Roles, take_census
+from rssegment.training.census import VALIDATION, BandStatistics, Census, Roles, take_census
 from rssegment.training.ground import LabelledScene
 from rssegment.training.loading import validation_loader, windows_loader
 from rssegment.training.order import StepOrder
 from rssegment.training.prepare import Prepare
 from rssegment.training.recipe import Recipe
-from rssegment.training.sampling import Sampler
+from rssegment.training.sampling import Sampler, Window
 from rssegment.training.split import split_cells
 from rssegment.training.windows import ValidationBatch, ValidationWindows, common_type
 
@@ -36,7 +37,8 @@ _VALIDATION_PIXELS = 1 << 20  # of a batch that is scored
 
 @dataclass(frozen=True, eq=False)
 class TrainingData:
-    """Labelled ground with the roles of its cells. ``remarks`` tell what a user should know."""
+    """Labelled ground with the roles of its cells. ``remarks`` tell what a user should know; ``left_out`` are regions
+    that are scored in the end, and decide nothing on the way."""
 
     recipe: Recipe
     taxonomy: Taxonomy
@@ -46,6 +48,7 @@ class TrainingData:
     roles: Roles
     statistics: BandStatistics
     remarks: tuple[str, ...]
+    left_out: frozenset[str] = frozenset()
 
     @classmethod
     def open(
@@ -55,6 +58,8 @@ class TrainingData:
         scenes: Sequence[LabelledScene],
         work: Path,
         progress: Progress | None = None,
+        *,
+        left_out: Collection[str] = (),
     ) -> TrainingData:
         """Counts and splits ``scenes``; ``work`` is where decoded pixels and counts are kept for the next time.
 
@@ -72,13 +77,19 @@ class TrainingData:
         _check_bands(recipe, statistics)
         return cls(
             recipe, taxonomy, tuple(scenes), cache, census, split.roles, statistics,
-            (*census.remarks, *split.remarks),
+            (*census.remarks, *split.remarks), frozenset(left_out),
         )  # fmt: skip
 
     @cached_property
     def regions(self) -> tuple[str, ...]:
         """Regions that have validation ground."""
         return tuple(sorted({self.scenes[window.scene].region for window in self.validation.windows}))
+
+    @property
+    def watched(self) -> tuple[str, ...]:
+        """Regions that are scored on the way: those with validation ground but for those left out, whose scores would
+        be too good had they decided when to stop; all, where there are no others."""
+        return tuple(region for region in self.regions if region not in self.left_out) or self.regions
 
     @cached_property
     def validation(self) -> ValidationWindows:
@@ -120,28 +131,42 @@ class TrainingData:
             self.scenes, sampler, self.recipe, order, cache=self.cache, pin_memory=pin_memory
         )
 
-    def validation_batches(self, rank: int, ranks: int, pin_memory: bool) -> DataLoader[ValidationBatch]:
-        """All validation windows, or of several processes every so many-th."""
+    def validation_batches(
+        self, rank: int, ranks: int, pin_memory: bool, regions: Collection[str] | None = None
+    ) -> DataLoader[ValidationBatch]:
+        """All validation windows, or those of some regions; of several processes every so many-th."""
         windows = copy(self.validation)
-        windows.windows = windows.windows[rank::ranks]
+        chosen = [w for w in windows.windows if regions is None or self.scenes[w.scene].region in regions]
+        windows.windows = tuple(chosen[rank::ranks])
         batch = max(1, _VALIDATION_PIXELS // self.recipe.patch**2)
         return validation_loader(windows, batch, workers=self.recipe.sample.workers, pin_memory=pin_memory)
 
     def shown(self, most: int = 8) -> ValidationBatch:
-        """Validation windows from all regions to look at, at most ``most``: as many of each, spread over its ground.
+        """Validation windows from all regions to look at, at most ``most``: as many of each, spread over its ground,
+        of those in which at least half as much is scored as in its fullest.
 
         Raises
         ------
         ReadError
             Pixels can't be read.
         """
-        places: dict[str, list[int]] = {region: [] for region in self.regions}
+        places: dict[str, dict[int, int]] = {region: {} for region in self.regions}
         for number, window in enumerate(self.validation.windows):
-            places[self.scenes[window.scene].region].append(number)
-        regions = spread([*places], most)
-        return self.validation.__getitems__(
-            [n for region in regions for n in spread(places[region], max(1, most // len(regions)))]
-        )
+            places[self.scenes[window.scene].region][number] = self._scored(window)
+        regions, found = spread([*places], most), []
+        for sizes in (places[region] for region in regions):
+            full = [number for number, size in sizes.items() if 2 * size >= max(sizes.values())]
+            found += spread(full, max(1, most // len(regions)))
+        return self.validation.__getitems__(found)
+
+    def _scored(self, window: Window) -> int:
+        """About how many pixels of a validation window are scored."""
+        cell, core = self.census.cell, self.validation.core(window)
+        cells = Box.between(
+            core.row // cell, core.col // cell, -(-core.stop_row // cell), -(-core.stop_col // cell)
+        ).slices
+        kept = self.roles[window.scene][cells] == VALIDATION
+        return int(self.census.scenes[window.scene].counts[cells][kept][..., :-1].sum())
 
 
 def spread(items: Sequence[_T], most: int) -> list[_T]:

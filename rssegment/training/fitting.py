@@ -14,6 +14,7 @@ import torch
 import torch.distributed
 from lightning.pytorch.callbacks import Callback
 from lightning.pytorch.loggers import TensorBoardLogger
+from lightning.pytorch.utilities import rank_zero_only
 from safetensors.torch import load_file
 
 from rssegment.errors import InputError, OutputError
@@ -63,11 +64,7 @@ def fit(
         The user wants no more; the last checkpoint stays.
     """
     recipe = data.recipe
-    if recipe.patience is not None and not data.regions:
-        raise InputError(
-            "patience ends a training by scores, and no ground is kept for validation: leave patience out, or give "
-            "split.validation a share of the ground or a source the role validation"
-        )
+    _check_patience(data)
     module = Segmenter(network.to(memory_format=torch.channels_last), data)
     keeper, done = Keeper(folder.work), _steps_done(folder)
     callbacks = _callbacks(data, folder, keeper, Log(folder.log, watch, done))
@@ -77,24 +74,43 @@ def fit(
     order.set_epoch(done // recipe.validate_every)  # workers begin to read before Lightning tells it
     on_gpu = trainer.strategy.root_device.type == "cuda"
     batches = data.training_batches(order, on_gpu)
-    held_out = (
-        data.validation_batches(trainer.global_rank, trainer.world_size, on_gpu) if data.regions else None
+    rank, ranks = trainer.global_rank, trainer.world_size
+    held_out = data.validation_batches(rank, ranks, on_gpu) if data.regions else None
+    watched = held_out
+    if data.watched != data.regions:
+        watched = data.validation_batches(rank, ranks, on_gpu, data.watched)
+    with _ended(batches, watched, held_out):
+        return _fitted(module, trainer, (batches, watched, held_out), folder, keeper)
+
+
+def _check_patience(data: TrainingData) -> None:
+    """Raises InputError where nothing may decide when a training ends that is to end by its scores."""
+    if data.recipe.patience is None:
+        return
+    cure = (
+        "leave patience out, or give split.validation a share of the ground or a source the role validation"
     )
-    with _ended(batches, held_out):
-        return _fitted(module, trainer, (batches, held_out), folder, keeper)
+    if not data.regions:
+        raise InputError(f"patience ends a training by scores, and no ground is kept for validation: {cure}")
+    if data.left_out.issuperset(data.regions):
+        raise InputError(
+            f"patience ends a training by scores, and all validation ground is left out ({', '.join(data.regions)}): "
+            f"its scores would choose the weights that they are to judge; {cure}"
+        )
 
 
 def _fitted(
     module: Segmenter,
     trainer: lightning.Trainer,
-    loaders: tuple[Any, Any],
+    loaders: tuple[Any, Any, Any],
     folder: TrainingFolder,
     keeper: Keeper,
 ) -> Fitted:
-    """Steps, then scores of the weights that are kept."""
-    recipe, network, held_out = module.recipe, module.model.network, loaders[1]
+    """Steps, then scores of the weights that are kept. ``loaders``: windows to train on, to score on the way, and to
+    score in the end."""
+    recipe, network, (batches, watched, held_out) = module.recipe, module.model.network, loaders
     with _interrupts(trainer), telling(told_of_batch(recipe)):
-        trainer.fit(module, *loaders, ckpt_path=folder.checkpoint, weights_only=True)
+        trainer.fit(module, batches, watched, ckpt_path=folder.checkpoint, weights_only=True)
     network.load_state_dict(averaged(trainer, module))  # a training that was complete already ran no step
     kept = trainer.global_step
     if recipe.patience is not None and (folder.work / BEST).exists():
@@ -106,6 +122,14 @@ def _fitted(
     with _interrupts(trainer):
         scores, without = _scored(trainer, module, held_out)
     return Fitted(scores, without, steps, kept, keeper.seconds, place)
+
+
+class _Curves(TensorBoardLogger):
+    """TensorBoard's files alone: the recipe is in the bundle, and Lightning's file of parameters would be empty."""
+
+    @rank_zero_only
+    def save(self) -> None:
+        self.experiment.flush()
 
 
 def _enter(trainer: lightning.Trainer, folder: TrainingFolder, watch: Watch, going_on: bool) -> None:
@@ -152,7 +176,7 @@ def _trainer(
             "one GPU (device cuda:0)"
         )
     devices: Any = "auto" if several else [int(number or 0)] if kind == "cuda" else 1
-    loggers = [TensorBoardLogger(folder.path, name="logs", version="")] if find_spec("tensorboard") else []
+    loggers = [_Curves(folder.path, name="logs", version="")] if find_spec("tensorboard") else []
     return lightning.Trainer(
         accelerator={"cuda": "gpu"}.get(kind, kind),
         devices=devices,
@@ -191,6 +215,7 @@ def _scored(
     if held_out is None:
         return {}, {}
     trainer.callbacks, trainer.loggers = [], []  # type: ignore[attr-defined]  # no average, log, pictures any more
+    module.regions = module.all_regions
     found = []
     for without in (False, True)[: 1 + any(module.recipe.optional)]:
         module.drops_optional = without

@@ -36,7 +36,8 @@ class Segmenter(lightning.LightningModule):
 
     def __init__(self, network: nn.Module, data: TrainingData) -> None:
         super().__init__()
-        self.recipe, self.taxonomy, self.regions = data.recipe, data.taxonomy, data.regions
+        self.recipe, self.taxonomy = data.recipe, data.taxonomy
+        self.regions, self.all_regions = data.watched, data.regions  # of those scored now, and in the end
         recipe, options = data.recipe, data.recipe.optimizer
         self.model = Hierarchical(network, data.taxonomy, recipe.model.head)
         self.loss = HierarchicalLoss(
@@ -138,11 +139,17 @@ class Segmenter(lightning.LightningModule):
 
 
 def validation_values(scores: Scores) -> dict[str, float]:
-    """What is logged of a validation: mean IoU by level and over all levels, and pixel accuracy at the leaves."""
-    levels = [level for level in scores.levels if math.isfinite(level.mean_iou)]
+    """What is logged of a validation, of the levels that count.
+
+    ``mean_iou_level_1`` ... by level, ``mean_iou`` their mean, ``pixel_accuracy`` at the deepest of them. A level
+    counts where it can score at least half of the labelled pixels: labels above its classes tell nothing of it. Where
+    all are labels of leaves, all levels count.
+    """
+    most = max(level.pixels for level in scores.levels)
+    levels = [level for level in scores.levels if level.pixels and 2 * level.pixels >= most]
     values = {f"mean_iou_level_{level.level}": level.mean_iou for level in levels}
     values[MEAN_OF_LEVELS] = sum(values.values()) / len(values) if values else 0.0
-    values["pixel_accuracy"] = scores.leaf.pixel_accuracy
+    values["pixel_accuracy"] = (levels[-1] if levels else scores.leaf).pixel_accuracy
     return values
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from itertools import pairwise
 from pathlib import Path
 
@@ -51,7 +52,31 @@ def test_windows_of_all_regions_are_shown(tmp_path: Path) -> None:
     data = opened(country, tmp_path, recipe)
     assert list(data.shown().regions) == ["north"] * 4 + ["south"] * 4
     assert list(data.shown(1).regions) == ["north"]
-    assert data.shown().scored.flatten(1).any(1).all()
+    shown = data.shown().scored.flatten(1)
+    assert shown.any(1).all()
+    sizes = {region: [] for region in data.regions}  # type: dict[str, list[int]]
+    for batch in data.validation_batches(0, 1, False):
+        for region, scored in zip(batch.regions, batch.scored, strict=True):
+            sizes[region].append(int(scored.sum()))
+    for region, scored in zip(data.shown().regions, shown, strict=True):
+        assert 2 * int(scored.sum()) >= max(sizes[region])
+
+
+def test_what_is_left_out_is_scored_in_the_end_alone(country: Path, tmp_path: Path) -> None:
+    recipe = a_recipe(sources=[a_source(name, role="validation") for name in ("north", "south")])
+    scenes = open_sources(recipe, country, taxonomy=TREE)
+    whole = TrainingData.open(a_recipe(), TREE, open_sources(a_recipe(), country, taxonomy=TREE), tmp_path)
+    assert whole.watched == whole.regions == ("south",)
+    both = replace(whole, scenes=scenes, roles=(whole.roles[1].max() + 0 * whole.roles[0], whole.roles[1]))
+    assert both.regions == both.watched == ("north", "south")
+    data = replace(both, left_out=frozenset({"north"}))
+    assert (data.regions, data.watched) == (("north", "south"), ("south",))
+    seen = [
+        region for batch in data.validation_batches(0, 1, False, data.watched) for region in batch.regions
+    ]
+    assert set(seen) == {"south"}
+    assert {r for batch in data.validation_batches(0, 1, False) for r in batch.regions} == {"north", "south"}
+    assert replace(both, left_out=frozenset({"north", "south"})).watched == ("north", "south")
 
 
 @given(st.integers(1, 40), st.integers(1, 12))

@@ -269,3 +269,29 @@ def test_values_of_a_validation() -> None:
     assert values[MEAN_OF_LEVELS] == pytest.approx(sum(levels) / len(levels))
     assert values["pixel_accuracy"] == 7 / 8
     assert validation_values(Scores.of(Confusion.empty(TREE)))[MEAN_OF_LEVELS] == 0
+
+
+def coarse(parents: int, leaves: int) -> Scores:
+    """Of pixels labelled "woody", and of others labelled with a leaf; half of them are right."""
+    leaf = TREE.node("deciduous").code
+    truth = [TREE.node("woody").code] * parents + [leaf] * leaves
+    found = [leaf if place % 2 else TREE.node("water").code for place in range(parents + leaves)]
+    return Scores.of(Confusion.of(np.array([found], np.uint16), np.array([truth], np.uint16), TREE))
+
+
+@pytest.mark.parametrize(("parents", "leaves"), [(8, 0), (8, 4)])
+def test_levels_below_most_labels_do_not_count(parents: int, leaves: int) -> None:
+    scores, level = coarse(parents, leaves), TREE.node("woody").level
+    values = validation_values(scores)
+    kept = [f"mean_iou_level_{each.level}" for each in scores.levels[:level]]
+    assert 0 < level < len(scores.levels)
+    assert [*values] == [*kept, MEAN_OF_LEVELS, "pixel_accuracy"]
+    assert values[MEAN_OF_LEVELS] == pytest.approx(sum(values[name] for name in kept) / level)
+    assert values["pixel_accuracy"] == scores.levels[level - 1].pixel_accuracy == 0.5
+
+
+def test_levels_of_at_least_half_the_labels_count() -> None:
+    scores = coarse(6, 6)
+    values = validation_values(scores)
+    assert {f"mean_iou_level_{each.level}" for each in scores.levels} < values.keys()
+    assert values["pixel_accuracy"] == scores.leaf.pixel_accuracy
