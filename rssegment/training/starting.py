@@ -66,13 +66,13 @@ class Start:
         return (
             f"bands: {kept} of {len(self.bands)} from it, {len(self.bands) - kept} new; "
             f"head: {rows} of {len(self.classes)} classes from it, {len(self.classes) - rows} new"
-            + "; its inner layers read bands in another order"
-            * inner
+            + f"; {self.spec.architecture} hands the bands themselves on to its second layer, which learns anew where "
+            "they are" * inner
         )
 
     def inner(self, own: Mapping[str, Tensor]) -> bool:
         """Whether bands are others than the bundle's, and the network carries bands themselves past its first layer,
-        as ENet and ERFNet do: what reads them there has to learn them anew."""
+        as ENet and ERFNet do: what reads them there meets them in other places, and has to learn them anew."""
         same = self.bands == tuple(range(len(self.spec.bands)))
         return not same and any(axis.step < 0 for axes in self._axes(own).values() for axis in axes)
 

@@ -138,9 +138,13 @@ def test_networks_that_carry_bands_further_in_say_so(name: str) -> None:
     spec = spec_of(name)
     _, new, start = networks(spec, BANDS[::-1], OLD)
     assert start.inner(new.state_dict())
-    assert start.told(True).endswith("its inner layers read bands in another order")
+    assert start.told(True).endswith(
+        f"; {name} hands the bands themselves on to its second layer, which learns anew where they are"
+    )
     old, new, start = networks(spec, BANDS, OLD)
     assert not start.inner(new.state_dict())
+    _, fewer, start = networks(spec, BANDS[:3], OLD)
+    assert start.inner(fewer.state_dict())  # which are others there: filters take the place of the fourth
     assert all(torch.equal(value, old.state_dict()[key]) for key, value in new.state_dict().items())
 
 
