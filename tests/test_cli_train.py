@@ -52,7 +52,7 @@ def test_a_recipe_becomes_a_bundle(run: Any, recipe: Path, country: Path, tmp_pa
     before = digest(out / "bundle")
 
     refused(
-        run("train", recipe, "--data", country, "--out", out), "finished training", "--resume", "--overwrite"
+        run("train", recipe, "--data", country, "--out", out), "finished training", "bundle", "--overwrite"
     )
     quiet = run("train", recipe, "--data", country, "-o", out, "--resume", "--quiet")
     assert (quiet.code, quiet.out, quiet.err) == (0, "", "")
@@ -140,3 +140,34 @@ def test_it_stops_at_a_signal_and_says_how_to_go_on(country: Path, tmp_path: Pat
     assert "from the last validation on" in rest
     assert "Traceback" not in rest
     assert (out / "work" / "last.ckpt").exists()
+
+
+def test_it_promises_nothing_that_is_not_kept(country: Path, tmp_path: Path) -> None:
+    recipe = written(tmp_path / "recipe.yaml", optimizer={"steps": 100_000}, validate_every=100_000)
+    command = [
+        sys.executable,
+        "-m",
+        "rssegment.cli",
+        "train",
+        recipe,
+        "--data",
+        country,
+        "-o",
+        tmp_path / "out",
+    ]
+    with subprocess.Popen(
+        list(map(str, command)),
+        stderr=subprocess.PIPE,
+        text=True,
+        env=os.environ | {"CUDA_VISIBLE_DEVICES": ""},
+    ) as process:
+        assert process.stderr is not None
+        for line in process.stderr:
+            if line.startswith("train: "):
+                process.send_signal(signal.SIGINT)
+                break
+        rest = process.stderr.read()
+    assert process.returncode == 1
+    assert "rssegment: stopped before the first validation, so no step is kept: begin again" in rest
+    assert "--resume" not in rest
+    assert not (tmp_path / "out" / "work" / "last.ckpt").exists()

@@ -24,10 +24,7 @@ from rssegment.errors import BlocksFailedError, RssegmentError
 
 __all__ = ["main"]
 
-_KEPT = {
-    "segment": "; what is done is kept: run the command again with --resume",
-    "train": "; what is done is kept: run the command again with --resume, which goes on from the last validation on",
-}
+_KEPT = {"segment": "; what is done is kept: run the command again with --resume"}
 
 
 class _Stopped(BaseException):
@@ -42,8 +39,9 @@ def main() -> None:
         app()
     except RssegmentError as error:
         _fail(error)
-    except _Stopped:
-        print(f"rssegment: stopped{_KEPT.get(''.join(sys.argv[1:2]), '')}", file=sys.stderr)
+    except _Stopped as stop:
+        told = f"stopped{_KEPT.get(''.join(sys.argv[1:2]), '')}"
+        print(f"rssegment: {getattr(stop, '__notes__', [told])[0]}", file=sys.stderr)
         sys.stderr.flush()
         # blocks may still be at work on threads; all they write is whole or not at all
         os._exit(1)

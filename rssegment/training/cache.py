@@ -236,6 +236,16 @@ class PixelCache:
             return scene.read(box)
         return file.read(box)
 
+    def clear(self) -> None:
+        """Removes what is kept on disk, that of earlier scenes too, when no more is to be read."""
+        with self._lock:
+            self._files.clear()
+        if self.folder is None or not self.folder.is_dir():
+            return
+        _evict(self.folder, set(), 0)
+        with suppress(OSError):  # not empty, or somebody's who trains here at the same time
+            self.folder.rmdir()
+
     def _file(self, key: _Key, layout: _Layout) -> _File:
         with self._lock:
             file = self._files.pop(key, None)

@@ -81,31 +81,63 @@ class TrainingFolder:
         path = self.work / CHECKPOINT
         return path if path.exists() else None
 
-    def prepare(self, fingerprint: str, *, resume: bool, overwrite: bool) -> None:
-        """Makes the folder ready for the training with this fingerprint.
+    @property
+    def finished(self) -> bool:
+        """Whether the training is done, and its result can be given again."""
+        return self.record.exists() and self.checkpoint is not None
+
+    def when_stopped(self) -> str:
+        """What a user is told who stops the training."""
+        if self.checkpoint is None:
+            return "stopped before the first validation, so no step is kept: begin again with --overwrite"
+        return (
+            "stopped; what is done is kept: run the command again with --resume, which goes on from the last "
+            "validation on"
+        )
+
+    def prepare(self, fingerprint: str, *, resume: bool, overwrite: bool, series: str = "") -> None:
+        """Makes the folder ready for the training with this fingerprint; ``series`` is that but for its steps.
 
         Raises
         ------
         OutputError
             It holds another training, or what is no training; or ``resume`` and ``overwrite`` are both asked for.
         """
-        mark = self.check(fingerprint, resume=resume, overwrite=overwrite)
+        mark = self.check(fingerprint, resume=resume, overwrite=overwrite, series=series)
         if overwrite and mark is not None:
             self._clear()
         with storage_errors(self.path):
             self.work.mkdir(parents=True, exist_ok=True)
         kept = (mark or {}) if resume else {}
-        self._note({**kept, "fingerprint": fingerprint})
+        self._note({**kept, "fingerprint": fingerprint, "series": series})
 
-    def check(self, fingerprint: str, *, resume: bool, overwrite: bool) -> dict[str, Any] | None:
+    def check(
+        self, fingerprint: str, *, resume: bool, overwrite: bool, series: str = ""
+    ) -> dict[str, Any] | None:
         """What is noted of the training that is there; raises as :meth:`prepare`, and changes nothing."""
         mark = self.check_free(resume=resume, overwrite=overwrite)
         if resume and mark is not None and mark.get("fingerprint") != fingerprint:
-            raise OutputError(
-                f"{self.path} was left by a training with another recipe, data or version; resume it with what it was "
-                "started with, or start afresh with --overwrite"
-            )
+            raise OutputError(self._of_another(bool(series) and mark.get("series") == series))
         return mark
+
+    def _of_another(self, steps_alone: bool) -> str:
+        """Why the training that is there can't be gone on with."""
+        other = "another number of steps" if steps_alone else "another recipe, data or version"
+        if self.record.exists():
+            return f"{self.path} holds a finished training with {other}; {self._beyond}"
+        why = ", which learning rates follow" if steps_alone else ""
+        return (
+            f"{self.path} was left by a training with {other}{why}; resume it with what it was started with, or start "
+            "afresh with --overwrite"
+        )
+
+    @property
+    def _beyond(self) -> str:
+        """What can be done where a training is finished."""
+        return (
+            f"train on from its bundle into another folder (model: {{start: {self.bundle}}} in a recipe), replace it "
+            "by --overwrite, or choose another folder"
+        )
 
     def check_free(self, *, resume: bool, overwrite: bool) -> dict[str, Any] | None:
         """As :meth:`check`, before it is known which training it is to be."""
@@ -119,9 +151,10 @@ class TrainingFolder:
         if mark is None and self.path.is_dir() and self._has_anything():
             raise OutputError(f"{self.path} holds files that are no training's; choose another folder")
         if mark is not None and not (resume or overwrite):
-            state = "a finished" if self.record.exists() else "an unfinished"
+            if self.record.exists():
+                raise OutputError(f"{self.path} holds a finished training; {self._beyond}")
             raise OutputError(
-                f"{self.path} holds {state} training; go on with it by --resume, replace it by --overwrite, "
+                f"{self.path} holds an unfinished training; go on with it by --resume, replace it by --overwrite, "
                 "or choose another folder"
             )
         return mark

@@ -21,7 +21,7 @@ from rssegment.training.folder import TrainingFolder, fingerprint_of
 from rssegment.training.ground import LabelledScene
 from rssegment.training.located import found_at
 from rssegment.training.recipe import Recipe
-from rssegment.training.watch import Watch
+from rssegment.training.watch import Watch, stops_noted
 
 if TYPE_CHECKING:
     from rssegment.evaluation import Scores
@@ -91,22 +91,11 @@ def train(
     beside = Path.cwd() if isinstance(recipe, Recipe) else Path(recipe).resolve().parent
     left = (leave_out,) if isinstance(leave_out, str) else tuple(leave_out)
     folder = TrainingFolder(Path(out))
-    if not of_another_process():
-        folder.check_free(resume=resume, overwrite=overwrite)
-    job = _Job.of(source, folder, (Path(data or beside), beside), left)
-    from rssegment.predict.runtime import resolve_device
-    from rssegment.training.surroundings import left_alone
-
-    resolve_device(device or "auto")
-    with left_alone(job.recipe.seed):
-        begun = job.begun()
-        if of_another_process():
-            job.run(begun, device, Watch())
-            sys.exit()
-        job.folder.check(job.fingerprint, resume=resume, overwrite=overwrite)
-        with job.folder.held():
-            job.folder.prepare(job.fingerprint, resume=resume, overwrite=overwrite)
-            return job.finished(begun, *job.run(begun, device, Watch(progress, say)))
+    with stops_noted(lambda: "stopped before the training began: nothing is changed"):
+        if not of_another_process():
+            folder.check_free(resume=resume, overwrite=overwrite)
+        job = _Job.of(source, folder, (Path(data or beside), beside), left)
+        return job.trained(device, Watch(progress, say), resume=resume, overwrite=overwrite)
 
 
 def check_installed() -> None:
@@ -131,6 +120,7 @@ class _Job:
     places: tuple[Path, ...]
     left_out: tuple[str, ...]
     fingerprint: str
+    series: str  # the fingerprint but for the number of steps
 
     @classmethod
     def of(
@@ -149,7 +139,30 @@ class _Job:
         left = tuple(sorted(set(leave_out)))
         more = [version("rssegment"), torch.__version__, taxonomy.fingerprint, *left]
         more += first_weights(recipe.model, places)
-        return cls(recipe, taxonomy, scenes, folder, places, left, fingerprint_of(recipe, scenes, more))
+        prints = [fingerprint_of(each, scenes, more) for each in (recipe, of_any_length(recipe))]
+        return cls(recipe, taxonomy, scenes, folder, places, left, *prints)
+
+    def trained(self, device: str | None, watch: Watch, *, resume: bool, overwrite: bool) -> Trained:
+        """From the first step, or where it was left, to the bundle."""
+        from rssegment.predict.runtime import resolve_device
+        from rssegment.training.surroundings import left_alone
+
+        resolve_device(device or "auto")
+        folder, of = self.folder, {"series": self.series}
+        with left_alone(self.recipe.seed):
+            begun = self.begun()
+            if of_another_process():
+                self.run(begun, device, Watch())
+                sys.exit()
+            folder.check(self.fingerprint, resume=resume, overwrite=overwrite, **of)
+            with folder.held():
+                folder.prepare(self.fingerprint, resume=resume, overwrite=overwrite, **of)
+                with stops_noted(folder.when_stopped):
+                    if folder.finished:
+                        watch.tell(
+                            "the training is finished already: nothing is trained, its weights are scored"
+                        )
+                    return self.finished(begun, *self.run(begun, device, watch))
 
     def begun(self) -> Begun:
         """The network to train. What can't become a bundle in the end is refused here."""
@@ -165,9 +178,14 @@ class _Job:
         from rssegment.training.data import TrainingData
         from rssegment.training.fitting import fit
 
-        data = TrainingData.open(self.recipe, self.taxonomy, self.scenes, self.folder.work, watch.progress)
+        place, left = self.folder.work, self.left_out
+        data = TrainingData.open(
+            self.recipe, self.taxonomy, self.scenes, place, watch.progress, left_out=left
+        )
         for remark in data.remarks:
             watch.tell(remark)
+        if self.recipe.model.start or self.recipe.model.encoder_weights:
+            watch.tell(f"begins with {begun.origin}")
         model_spec(data, begun, {})  # raises what would be raised in the end
         return data, fit(data, begun.network, self.folder, device, watch)
 
@@ -207,7 +225,14 @@ class _Job:
             card=card.markdown(),
         )
         self.folder.finish(card.facts())
+        data.cache.clear()
         return Trained(bundle.path, self.folder.path, fitted.scores, card)
+
+
+def of_any_length(recipe: Recipe) -> Recipe:
+    """What recipes have in common that differ in their number of steps alone."""
+    optimizer = recipe.optimizer.model_copy(update={"steps": 1})
+    return recipe.model_copy(update={"optimizer": optimizer, "validate_every": 1})
 
 
 def in_whole_epochs(recipe: Recipe) -> Recipe:

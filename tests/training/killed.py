@@ -65,9 +65,9 @@ def _in_the_checkpoint() -> None:
 
 
 def _before_the_bundle() -> None:
-    from rssegment.training import job
+    from rssegment import model
 
-    _before(job, "save_bundle", lambda *_: True)
+    _before(model, "save_bundle", lambda *_: True)
 
 
 def _before_the_record() -> None:

@@ -116,6 +116,26 @@ def test_files_of_earlier_scenes_go_only_where_room_is_needed(tmp_path: Path) ->
     assert {path.name for path in tmp_path.iterdir()} == {_Layout.of(old).name, foreign.name}
 
 
+def test_what_was_kept_is_removed_and_nothing_else(tmp_path: Path) -> None:
+    scene, folder = holey((700, 600)), tmp_path / "cache"
+    PixelCache(folder, [replace(scene, name="earlier", labels=scene.labels[::-1].copy())], MUCH).read(
+        replace(scene, name="earlier", labels=scene.labels[::-1].copy()), Box(0, 0, 9, 9)
+    )
+    cache = PixelCache(folder, [scene], MUCH)
+    first = cache.read(scene, Box(0, 0, 30, 30))
+    (folder / "notes.pixels").write_text("mine")
+    assert len(list(folder.iterdir())) == 3
+    cache.clear()
+    assert [path.name for path in folder.iterdir()] == ["notes.pixels"]
+    again = PixelCache(folder, [scene], MUCH)
+    assert same(again.read(scene, Box(0, 0, 30, 30)), first)
+    (folder / "notes.pixels").unlink()
+    again.clear()
+    assert not folder.exists()
+    again.clear()
+    PixelCache(None, [scene], MUCH).clear()
+
+
 @pytest.mark.parametrize("harm", ["truncated", "foreign", "flipped pixel", "lost data", "flipped mark"])
 def test_damaged_files_are_made_anew(harm: str, tmp_path: Path) -> None:
     scene = random_scene((700, 700))

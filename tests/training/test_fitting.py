@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import csv
 import resource
+import shutil
 import signal
 import subprocess
 import sys
@@ -12,6 +13,7 @@ from typing import Any
 
 import pytest
 import torch
+from affine import Affine
 from safetensors.torch import load_file
 
 from rssegment.errors import InputError, ModelError, OutputError, StorageError
@@ -19,8 +21,11 @@ from rssegment.model import Bundle
 from rssegment.training import Trained, callbacks, fitting
 from rssegment.training.fitting import half_precision
 from rssegment.training.module import MEAN_OF_LEVELS, Segmenter, rate_at
+from tests.scene.conftest import UTM
+from tests.training.folders import raster
 from tests.training.killed import INSTANTS
-from tests.training.trainings import a_recipe, a_source, a_training, digest
+from tests.training.trainings import RGBN, a_recipe, a_source, a_training, digest
+from tests.training.trainings import land as a_land_of
 
 
 def log_of(folder: Path) -> list[dict[str, str]]:
@@ -51,6 +56,10 @@ def stopping(step: int) -> Any:
 # Same path
 
 
+WORK = ["census.npz", "last.ckpt", "lock", "training.json"]
+"""What a finished training keeps beside its result: no decoded pixels."""
+
+
 @pytest.fixture(scope="module")
 def killed(country: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A folder of trainings that were killed, by instant."""
@@ -77,8 +86,12 @@ def test_interrupted_and_resumed_with_workers(
     country: Path, trained: Trained, tmp_path: Path, step: int
 ) -> None:
     before = signal.getsignal(signal.SIGINT)
-    with pytest.raises(KeyboardInterrupt):
+    with pytest.raises(KeyboardInterrupt) as raised:
         a_training(country, tmp_path / "out", progress=stopping(step))
+    begun = (
+        "stopped; what is done is kept" if step > 2 else "stopped before the first validation, so no step is"
+    )
+    assert [note.startswith(begun) for note in raised.value.__notes__] == [True]
     assert signal.getsignal(signal.SIGINT) is before
     assert (tmp_path / "out" / "work" / "last.ckpt").exists() == (step > 2)
     recipe = a_recipe(sample={"workers": 1})
@@ -99,6 +112,8 @@ def test_what_was_finished_is_only_written_again(
     out = tmp_path / "out"
     first = a_training(country, out)
     assert Bundle.open(first.bundle).spec.training["steps"] == 6
+    assert sorted(path.name for path in (out / "work").iterdir()) == WORK
+    assert [path.name.split(".")[0] for path in (out / "logs").iterdir()] == ["events"]
     assert not (out / "work" / "best.safetensors").exists()  # nobody asked for the best
     monkeypatch.delattr(Segmenter, "training_step")
     monkeypatch.setattr(Segmenter, "training_step", lambda *_: pytest.fail("a step was run"), raising=False)
@@ -106,8 +121,16 @@ def test_what_was_finished_is_only_written_again(
         title="Another title",
         sources=[a_source("north", role="train", credit="Us"), a_source("south", role="validation")],
     )
-    again = a_training(country, out, recipe, resume=True)
+    lines: list[str] = []
+    again = a_training(country, out, recipe, resume=True, say=lines.append)
     same(again, trained)
+    assert lines == ["the training is finished already: nothing is trained, its weights are scored"]
+    assert sorted(path.name for path in (out / "work").iterdir()) == WORK
+    longer = recipe.model_copy(update={"optimizer": recipe.optimizer.model_copy(update={"steps": 9})})
+    with pytest.raises(
+        OutputError, match=r"a finished training with another number of steps; train on .*\{start: .*bundle\}"
+    ):
+        a_training(country, out, longer, resume=True)
     spec = Bundle.open(again.bundle).spec
     assert (spec.title, spec.credit) == ("Another title", "Us")
 
@@ -192,6 +215,32 @@ def test_patience_needs_validation_ground(country: Path, tmp_path: Path) -> None
     recipe = a_recipe(sources=[a_source("north", role="train")], patience=2)
     with pytest.raises(InputError, match="no ground is kept for validation: leave patience out"):
         a_training(country, tmp_path / "out", recipe)
+
+
+REGIONS = [a_source("north", role="train"), a_source("south", role="train")]
+
+
+def test_what_is_left_out_does_not_choose_weights(country: Path, tmp_path: Path) -> None:
+    recipe = a_recipe(sources=REGIONS, patience=2)
+    with pytest.raises(
+        InputError, match=r"all validation ground is left out \(south\): its scores would choose"
+    ):
+        a_training(country, tmp_path / "none", recipe, leave_out="south")
+    land = tmp_path / "land"
+    shutil.copytree(country, land)
+    values, labels = a_land_of((64, 96), 7)
+    place = UTM * Affine.translation(0, 5000)
+    raster(land / "west.tif", values, names=RGBN, nodata=0, transform=place)
+    raster(land / "west_labels.tif", labels, transform=place)
+    west = a_recipe(sources=[*REGIONS, a_source("west", role="validation")], patience=2)
+    without = a_recipe(sources=[REGIONS[0], a_source("west", role="validation")], patience=2)
+    found = a_training(land, tmp_path / "out", west, leave_out="south")
+    expected = a_training(land, tmp_path / "expected", without)
+    assert log_of(found.folder) == log_of(expected.folder)
+    assert digest(found) == digest(expected)
+    assert found.scores.keys() == {"", "south", "west"}
+    assert found.scores["west"].confusion == expected.scores[""].confusion
+    assert found.scores["south"].leaf.pixels == 64 * 96
 
 
 # What goes wrong

@@ -51,8 +51,43 @@ def test_what_is_there_is_not_begun_again(folder: TrainingFolder) -> None:
     ):
         folder.prepare("a", resume=False, overwrite=False)
     folder.finish({"steps": 3})
-    with pytest.raises(OutputError, match="holds a finished training"):
+    with pytest.raises(
+        OutputError,
+        match=r"holds a finished training; train on from its bundle .*model: \{start: .*bundle\}.* --overwrite",
+    ) as raised:
         folder.prepare("a", resume=False, overwrite=False)
+    assert "--resume" not in str(raised.value)
+
+
+def test_what_may_differ_is_told(folder: TrainingFolder) -> None:
+    folder.prepare("a", resume=True, overwrite=False, series="s")
+
+    def refused(**more: str) -> str:
+        with pytest.raises(OutputError) as raised:
+            folder.prepare("b", resume=True, overwrite=False, **more)
+        return str(raised.value)
+
+    assert "with another number of steps, which learning rates follow; resume it with what" in refused(
+        series="s"
+    )
+    for more in ({"series": "t"}, {}):
+        assert "with another recipe, data or version; resume it with what" in refused(**more)
+    folder.finish({"steps": 3})
+    assert "a finished training with another number of steps; train on from its bundle" in refused(series="s")
+    assert "a finished training with another recipe, data or version; train on" in refused(series="t")
+
+
+def test_who_stops_is_told_what_is_kept(folder: TrainingFolder) -> None:
+    assert folder.when_stopped() == (
+        "stopped before the first validation, so no step is kept: begin again with --overwrite"
+    )
+    write(folder, f"work/{CHECKPOINT}")
+    assert folder.when_stopped().startswith(
+        "stopped; what is done is kept: run the command again with --resume"
+    )
+    assert not folder.finished
+    write(folder, "training.json")
+    assert folder.finished
 
 
 @pytest.mark.parametrize("how", [{}, {"resume": True}, {"overwrite": True}])
@@ -67,7 +102,7 @@ def test_other_files_are_left_alone(tmp_path: Path, how: dict[str, bool]) -> Non
 
 def test_only_the_same_training_is_resumed(folder: TrainingFolder) -> None:
     write(folder, *OURS)
-    with pytest.raises(OutputError, match="left by a training with another recipe, data or version"):
+    with pytest.raises(OutputError, match="a finished training with another recipe, data or version"):
         folder.prepare("b", resume=True, overwrite=False)
     folder.prepare("a", resume=True, overwrite=False)
     assert all((folder.path / name).read_text() == name for name in OURS)
