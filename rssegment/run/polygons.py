@@ -22,6 +22,7 @@ from rssegment.run.regions import RegionOutput, write_regions
 from rssegment.run.side_by_side import Each
 from rssegment.run.traces import ClassTree, Source, Traces, release_knots
 from rssegment.vector.adjacency import Limits, cleaned, finest_codes
+from rssegment.vector.array_files import read_array
 from rssegment.vector.trace import recoded
 from rssegment.vector.tree import Node
 from rssegment.write.atomic import staged
@@ -113,7 +114,7 @@ def _trace_cleaned(final: Traces, raw: Traces, source: Source, node: Node) -> No
     block = source.read(core)
     path = _codes_path(raw, node)
     if path.exists():
-        block = replace(block, labels=recoded(block.labels, core, np.load(path)))
+        block = replace(block, labels=recoded(block.labels, core, read_array(path)))
     final.save(node, final.piece(node, block))
 
 

@@ -28,6 +28,7 @@ from rssegment.vector import (
     piece_of,
     trace_block,
 )
+from rssegment.vector.array_files import read_array
 from rssegment.vector.squaring import SCALE, Candidates, Outlined, Squaring, candidates_of, squared
 from rssegment.vector.tree import Node as Place
 from rssegment.write.atomic import staged, storage_errors
@@ -134,7 +135,7 @@ class Traces:
         """Writes the simplified chains of a piece, once :meth:`count` has been there."""
         if self.how is None:
             return
-        piece, pixels = Piece.load(self.path(node)), np.load(self._pixels(node))
+        piece, pixels = Piece.load(self.path(node)), read_array(self._pixels(node))
         angular, scale = None, 1
         if self.squaring is not None:
             candidates = candidates_of(piece, self.squaring)

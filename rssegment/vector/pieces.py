@@ -9,17 +9,15 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, fields, replace
 from pathlib import Path
-from typing import Any, Self, cast
-from zipfile import BadZipFile
+from typing import Any, Self
 
 import numpy as np
 from numpy.typing import NDArray
 
-from rssegment.errors import ReadError
 from rssegment.grid import Box
+from rssegment.vector.array_files import read_arrays
 
 __all__ = [
-    "UNREADABLE",
     "Chains",
     "Partition",
     "Piece",
@@ -27,7 +25,6 @@ __all__ = [
     "keys_of",
     "places_of",
     "ragged",
-    "unreadable",
     "within",
 ]
 
@@ -170,11 +167,9 @@ class Chains:
         ReadError
             The file is missing, cut short, or holds no chains.
         """
-        try:
-            with np.load(path, allow_pickle=False) as file:
-                return cls(**{part: file[part] for part in _CHAINS}, scale=int(file["scale"]))
-        except UNREADABLE as error:
-            raise unreadable(path, error) from error
+        return read_arrays(
+            path, lambda file: cls(**{part: file[part] for part in _CHAINS}, scale=int(file["scale"]))
+        )
 
     def take(self, rows: NDArray[np.integer[Any]]) -> Chains:
         """The chains at ``rows``, with the nodes they use."""
@@ -300,47 +295,36 @@ class Piece:
         ReadError
             The file is missing, cut short, or not a piece.
         """
-        try:
-            with np.load(path, allow_pickle=False) as file:
-                row, col, height, width, n, n_maps, scale = (int(value) for value in file["head"])
-                tables = tuple(Table(*(file[f"table{k}_{name}"] for name in _TABLE)) for k in range(n))
-                done = _chains(file, "chains", scale) if chains else Chains.none()
-                return cls(
-                    Box(row, col, height, width),
-                    tables,
-                    tuple(file[f"members{k}"] for k in range(n)),
-                    tuple(file[f"open{k}"] for k in range(n)),
-                    file["border"],
-                    done,
-                    _chains(file, "loose"),
-                    np.empty((0, 2), np.int32),
-                    tuple(file[f"maps{k}"] for k in range(n_maps)),
-                    file["touching"],
-                )
-        except UNREADABLE as error:
-            raise unreadable(path, error) from error
+        return read_arrays(path, lambda file: cls._of(file, chains))
+
+    @classmethod
+    def _of(cls, file: Mapping[str, Any], chains: bool) -> Self:
+        row, col, height, width, n, n_maps, scale = (int(value) for value in file["head"])
+        return cls(
+            Box(row, col, height, width),
+            tuple(Table(*(file[f"table{k}_{name}"] for name in _TABLE)) for k in range(n)),
+            tuple(file[f"members{k}"] for k in range(n)),
+            tuple(file[f"open{k}"] for k in range(n)),
+            file["border"],
+            _chains(file, "chains", scale) if chains else Chains.none(),
+            _chains(file, "loose"),
+            np.empty((0, 2), np.int32),
+            tuple(file[f"maps{k}"] for k in range(n_maps)),
+            file["touching"],
+        )
 
     @staticmethod
     def load_corners(path: str | Path) -> Int32:
         """Only the ``corners`` of the piece at ``path``."""
-        try:
-            with np.load(path, allow_pickle=False) as file:
-                return cast(Int32, file["corners"])
-        except UNREADABLE as error:
-            raise unreadable(path, error) from error
+        return read_arrays(path, lambda file: file["corners"])
 
 
 _TABLE = tuple(each.name for each in fields(Table))
 _CHAINS = ("nodes", "ends", "sides", "offsets", "vertices")
-UNREADABLE = (OSError, ValueError, KeyError, EOFError, TypeError, BadZipFile)
 
 
 def _chains(file: Mapping[str, Any], name: str, scale: int = 1) -> Chains:
     return Chains(**{part: file[f"{name}_{part}"] for part in _CHAINS}, scale=scale)
-
-
-def unreadable(path: str | Path, error: Exception) -> ReadError:
-    return ReadError(f"{path} is not a readable part of a trace ({error}); delete it and run again")
 
 
 def _positions(rows: Int32, n: int) -> Int32:

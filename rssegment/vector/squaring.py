@@ -18,7 +18,8 @@ from numpy.typing import NDArray
 
 from rssegment.errors import InputError
 from rssegment.grid import Box
-from rssegment.vector.pieces import UNREADABLE, Chains, Int32, Int64, Piece, ragged, unreadable
+from rssegment.vector.array_files import read_arrays
+from rssegment.vector.pieces import Chains, Int32, Int64, Piece, ragged
 from rssegment.vector.polylines import bounding, polylines
 from rssegment.vector.square import check_limit, square_rings
 
@@ -81,11 +82,7 @@ class Candidates:
         ReadError
             The file is missing, cut short, or holds none.
         """
-        try:
-            with np.load(path, allow_pickle=False) as file:
-                return cls(file["rows"], file["offsets"], file["vertices"])
-        except UNREADABLE as error:
-            raise unreadable(path, error) from error
+        return read_arrays(path, lambda file: cls(file["rows"], file["offsets"], file["vertices"]))
 
 
 def candidates_of(piece: Piece, squaring: Squaring) -> Candidates:
