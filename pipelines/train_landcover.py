@@ -55,7 +55,8 @@ def publish(card: ModelCard, trained: Trained, args: argparse.Namespace) -> None
     save_bundle(target, opened.weights, spec, opened.taxonomy, card=card.markdown(), overwrite=True)
     scenes = sorted((args.data / "flair_d034").glob("*_val.tif"))
     pairs = [(path, path.with_name(path.stem + "_labels.tif")) for path in scenes]
-    result = rs.calibrate(target, pairs, mapping="flair_to_landcover")
+    # all blocks of the little ground there is: half of them would be too few for a temperature
+    result = rs.calibrate(target, pairs, mapping="flair_to_landcover", check=0)
     final = replace(card, calibration=rs.Bundle.open(target).calibration)
     (target / "README.md").write_text(final.markdown(), encoding="utf-8")
     print(json.dumps(result.as_dict(), indent=2))

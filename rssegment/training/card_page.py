@@ -32,6 +32,7 @@ _WEAK = 0.4  # IoU below which a class is said to be weak
 _SCARCE = 0.01  # share of the training ground below which a class is said to be rare
 _CONFUSED = 0.1  # share of a true class that goes to one other from which it is told
 _MOST = 8  # such pairs
+_OPEN = 0.001  # threshold at which no pixel is left undecided
 
 
 def page(card: ModelCard) -> str:
@@ -212,9 +213,11 @@ def _calibration(card: ModelCard) -> Iterator[str]:
         return
     measured = card.calibration.measured
     yield "## Calibration"
+    checked = measured.get("blocks_checked")
+    on = f"on {checked} others" if checked else "on the same blocks"
     yield (
         f"Temperature {card.calibration.temperature:.3f}, measured on {measured.get('blocks', 'unknown')} blocks of "
-        f"{measured.get('spatial_block', 'ground')}."
+        f"{measured.get('spatial_block', 'ground')}; errors {on}."
     )
     errors: Mapping[str, Mapping[str, float | None]] = measured.get("calibration_error", {})
     if errors:
@@ -222,9 +225,17 @@ def _calibration(card: ModelCard) -> Iterator[str]:
             (k, *(score_text(each.get(key)) for key in ("before", "after"))) for k, each in errors.items()
         )
         yield table(("Level", "Calibration error before", "after"), rows)
-    if card.calibration.thresholds:
-        rows_ = ((f"{float(a):.0%}", f"{tau:.3f}") for a, tau in card.calibration.thresholds.items())
-        yield table(("Share of errors asked for", "Threshold"), rows_)
+    if thresholds := card.calibration.thresholds:
+        yield table(("Share of errors asked for", "Threshold"), _promises(thresholds))
+
+
+def _promises(thresholds: Mapping[str, float]) -> Iterator[Sequence[object]]:
+    """The least share of errors that is promised, then whole twentieths, up to where nothing is left open."""
+    for number, (share, tau) in enumerate(thresholds.items()):
+        if number == 0 or round(100 * float(share)) % 5 == 0:
+            yield f"{float(share):.0%}", f"{tau:.3f}"
+            if tau <= _OPEN:
+                return
 
 
 # What it was made of

@@ -338,9 +338,19 @@ def calibration() -> Calibration:
 
 def test_a_calibration_is_told() -> None:
     page = a_card(calibration=calibration()).markdown()
-    assert "Temperature 1.250, measured on 40 blocks of 150 m." in page
+    assert "Temperature 1.250, measured on 40 blocks of 150 m; errors on the same blocks." in page
     assert rows(page, "## Calibration")[2:] == [["1", "0.080", "0.020"], ["2", "–", "–"]]
     assert "| 10% | 0.710 |" in page
+    many = {f"{share / 100:.2f}": max(0.001, 1.2 - share / 20) for share in range(8, 50)}
+    page = a_card(calibration=Calibration(thresholds=many, measured={"blocks_checked": 7})).markdown()
+    assert "errors on 7 others." in page
+    assert rows(page, "## Calibration")[2:] == [
+        ["8%", "0.800"],
+        ["10%", "0.700"],
+        ["15%", "0.450"],
+        ["20%", "0.200"],
+        ["25%", "0.001"],
+    ]
 
 
 def test_sources_are_counted_from_the_census() -> None:
