@@ -119,6 +119,23 @@ def test_another_segment_is_another_fingerprint(coco: Path) -> None:
         (INSTANCES, "[560, 40]", '"~~"', "annotation 3 has run lengths that can't be read: '~' is no digit"),
         (INSTANCES, "[2, 3, 6, 3, 6, 8, 2, 8]", "[2, 3, 6]", "annotation 1 has a polygon that is none"),
         (INSTANCES, "[[2, 3, 6, 3, 6, 8, 2, 8]]", "null", "annotation 1 has no 'segmentation'"),
+        (PANOPTIC, '"height": 20', '"height": 21', "has 20 x 30 px .* says 21 x 30"),
+        (PANOPTIC, '"id": 140002', '"id": 70001', "'segments_info' of one.png lists 2 segments of id 70001"),
+        (PANOPTIC, '"id": 140002', '"id": 2147483648', "a segment of id 2147483648; expected 0 to 16777215"),
+        (PANOPTIC, '"id": 140002', '"id": -1', "a segment of id -1; expected 0 to 16777215"),
+        (PANOPTIC, '"segments_info": [', '"segments_info": [null, ', "of one.png has None in it; expected segments"),
+        (PANOPTIC, '"segments_info": [', '"segments_info": [[1], ', r"of one.png has \[1\] in it; expected segments"),
+        (PANOPTIC, '"iscrowd": 0', '"iscrowd": "0"', "has 'iscrowd' '0'; expected 0 or 1, as numbers"),
+        (PANOPTIC, '"id": 9, "name"', '"id": 7, "name"', "lists 2 categories of id 7; expected each id once"),
+        (INSTANCES, '"images": [', '"images": [{"id": 5}, ', "lists 2 images of id 5; expected each id once"),
+        (INSTANCES, '"iscrowd": 0', '"iscrowd": 2', "has 'iscrowd' 2; expected 0 or 1"),
+        (INSTANCES, "[560, 40]", "[560.5, 39.5]", "annotation 3 has run .* 560.5 is no whole number"),
+        (INSTANCES, "[560, 40]", '["560", 40]', "annotation 3 has run .* '560' is no whole number"),
+        (INSTANCES, "[560, 40]", "[640, -40]", "annotation 3 has run .* longer than the image; expected 0 to 600 px"),
+        (INSTANCES, '"size": [20, 30]', '"size": [20.7, 30]', "annotation 3 has run .* 20.7 is no whole number"),
+        (INSTANCES, '"size": [20, 30]', '"size": [30, 20]', "annotation 3 has run lengths for 30 x 20; expected 20 x 30"),
+        (INSTANCES, "[560, 40]", f'"{"o" * 9999}"', "annotation 3 has run .* longer than the image"),
+        (INSTANCES, "[560, 40]", '"o"', "annotation 3 has run .* it ends within a number"),
     ],
 )  # fmt: skip
 def test_coco_files_that_are_wrong(
@@ -136,6 +153,56 @@ def test_coco_folders_that_are_incomplete(coco: Path) -> None:
         opened(coco, PANOPTIC | {"subset": "test"})
     with pytest.raises(InputError, match=r"has no folder of images; say by 'images'"):
         opened(coco, PANOPTIC | {"subset": None})
+
+
+def rewritten(coco: Path, old: str, new: str) -> None:
+    for path in (coco / "annotations").glob("*.json"):
+        path.write_text(path.read_text().replace(old, new))
+
+
+def test_crowds_and_run_lengths_in_other_forms_of_the_same_numbers(coco: Path) -> None:
+    before = [whole(opened(coco, source)[0]).labels for source in (PANOPTIC, INSTANCES)]
+    for old, new in (('"iscrowd": 0', '"iscrowd": false'), ('"iscrowd": 1', '"iscrowd": true')):
+        rewritten(coco, old, new)
+    rewritten(coco, "[560, 40]", "[560.0, 40]")
+    after = [whole(opened(coco, source)[0]).labels for source in (PANOPTIC, INSTANCES)]
+    assert all(np.array_equal(one, other) for one, other in zip(before, after, strict=True))
+
+
+def two_of_a_name(coco: Path, *names: str) -> dict[str, Any]:
+    """Two images of the given names in the JSON file, and x.jpg in the folders two/a and two/b."""
+    images, objects = [], []
+    for key, name in enumerate(names):
+        images.append({"id": key, "file_name": name, "height": 20, "width": 30})
+        ring = [0, 0, 10 * key + 5, 0, 10 * key + 5, 20, 0, 20]
+        objects.append({"id": key, "image_id": key, "category_id": 1, "segmentation": [ring]})
+    for k, folder in enumerate("ab"):
+        picture(coco / "two" / folder / "x.jpg", noise((*SHAPE, 3), k))
+    values = {"images": images, "annotations": objects, "categories": CATEGORIES}
+    (coco / "two.json").write_text(json.dumps(values))
+    return {"kind": "coco_instances", "labels": "two.json", "images": "two/**", "mapping": MEANT}
+
+
+@pytest.mark.parametrize(
+    "names", [("a/x.jpg", "b/x.jpg"), ("b/x.jpg", "./a/x.jpg"), ("here\\a\\x.jpg", "there/b/x.jpg")]
+)
+def test_images_of_one_name_are_told_apart_by_their_folders(coco: Path, names: tuple[str, ...]) -> None:
+    scenes = opened(coco, two_of_a_name(coco, *names))
+    assert [scene.name[4] for scene in scenes] == [name[-7] for name in names]
+    assert [int((whole(scene).labels[0] == 1).sum()) for scene in scenes] == [5, 15]
+
+
+def test_images_that_may_be_two_files_or_are_one(coco: Path) -> None:
+    with pytest.raises(
+        InputError, match=r"lists the image x.jpg, and 2 files may be it: .*a/x.jpg, .*b/x.jpg; say"
+    ):
+        opened(coco, two_of_a_name(coco, "x.jpg", "b/x.jpg"))
+    source = two_of_a_name(coco, "a/x.jpg", "b/x.jpg")
+    (coco / "two" / "b" / "x.jpg").unlink()
+    with pytest.raises(
+        InputError, match=r"images 0 \(a/x.jpg\) and 1 \(b/x.jpg\), and both are .*a/x.jpg; expected"
+    ):
+        opened(coco, source)
 
 
 def test_names_of_categories_are_classes_without_a_mapping(data: Path) -> None:

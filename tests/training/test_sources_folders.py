@@ -108,6 +108,27 @@ def test_voc_names_that_the_taxonomy_lacks(voc: Path) -> None:
         opened(voc, {"kind": "voc", "folder": ".", "mapping": mapping})
 
 
+def test_voc_names_one_a_line(voc: Path) -> None:
+    path = voc / "class_names.txt"
+    before = whole(opened(voc, {"kind": "voc", "folder": "."}, tree=VOC)[0]).labels
+    path.write_text("\n".join(NAMES) + "\n\n \n")
+    after = whole(opened(voc, {"kind": "voc", "folder": "."}, tree=VOC)[0]).labels
+    assert np.array_equal(before, after)
+    path.write_text("background\n\naeroplane\n")
+    with pytest.raises(InputError, match=r"class_names.txt has no name in line 2; expected one name a line"):
+        opened(voc, {"kind": "voc", "folder": "."}, tree=VOC)
+    path.write_text("background\ncar\nbus\nCar\n")
+    with pytest.raises(InputError, match=r"class_names.txt lists 'Car' twice, in lines 2 and 4"):
+        opened(voc, {"kind": "voc", "folder": "."}, tree=VOC)
+
+
+@pytest.mark.parametrize("name", ["class_names.txt", "ImageSets/Segmentation/val.txt"])
+def test_voc_lists_that_are_no_utf8(voc: Path, name: str) -> None:
+    (voc / name).write_bytes("forêt\n".encode("latin-1"))
+    with pytest.raises(InputError, match=rf"can't read .*{name} as text: .*; expected UTF-8"):
+        opened(voc, {"kind": "voc", "folder": ".", "subset": "val"}, tree=VOC)
+
+
 def test_voc_masks_that_are_missing(voc: Path) -> None:
     (voc / "SegmentationClass" / "2011_2.png").unlink()
     with pytest.raises(InputError, match=r"1 of 1 images of source 'source0' have no masks in .*: 2011_2"):

@@ -17,9 +17,9 @@ import numpy as np
 import shapely
 from numpy.typing import NDArray
 
-from rssegment.errors import InputError, MismatchError
+from rssegment.errors import InputError
 from rssegment.grid import Box
-from rssegment.training.sources.coco import Annotations, Json, field
+from rssegment.training.sources.coco import Annotations, Json, field, is_crowd
 from rssegment.training.sources.labels import Labels
 from rssegment.training.sources.majority import Majority
 from rssegment.training.sources.rle import decoded, run_lengths
@@ -82,7 +82,9 @@ def open_coco_instances(task: Task) -> list[SourceScene]:
     Raises
     ------
     InputError
-        Files are missing or damaged, categories are unknown, or images are of another size than the file says.
+        Files are missing or damaged, or categories are unknown.
+    MismatchError
+        Images are of another size than the file says.
     """
     annotations = Annotations.load(task, "instances")
     outside = task.options.outside
@@ -91,14 +93,7 @@ def open_coco_instances(task: Task) -> list[SourceScene]:
     for key, path in annotations.paths(task).items():
         image = task.image(path)
         rows, cols = (int(side) for side in image.scene.native.shape)
-        told = tuple(
-            field(annotations.images[key], side, int, annotations.path) for side in ("height", "width")
-        )
-        if told != (rows, cols):
-            raise MismatchError(
-                f"{path} has {rows} x {cols} px (rows x cols), and {annotations.path} says {told[0]} x {told[1]}; give "
-                "the images that were annotated"
-            )
+        annotations.check_size(key, path, (rows, cols))
         instances = tuple(_instances(annotations, key, (rows, cols)))
         own = InstanceLabels((rows, cols), instances, code)
         labels: Labels = Majority(own, own.shape, image.scene.factor) if image.scene.resampled else own
@@ -108,10 +103,13 @@ def open_coco_instances(task: Task) -> list[SourceScene]:
 
 def _instances(annotations: Annotations, key: int, shape: tuple[int, int]) -> Iterator[Instance]:
     """Crowds first, then objects, the largest first."""
-    entries = [(each, _outline(each, shape, annotations.path)) for each in annotations.of_image[key]]
-    for each, (polygons, runs, _) in sorted(entries, key=lambda e: (not e[0].get("iscrowd"), -e[1][2])):
-        code = annotations.code(field(each, "category_id", int, annotations.path))
-        yield Instance(0 if each.get("iscrowd") else code, polygons, runs)
+    path = annotations.path
+    entries = [
+        (is_crowd(each, path), each, *_outline(each, shape, path)) for each in annotations.of_image[key]
+    ]
+    for crowd, each, polygons, runs, _ in sorted(entries, key=lambda entry: (not entry[0], -entry[4])):
+        code = annotations.code(field(each, "category_id", int, path))
+        yield Instance(0 if crowd else code, polygons, runs)
 
 
 def _outline(entry: Json, shape: tuple[int, int], path: Path) -> tuple[tuple[bytes, ...], bytes, float]:
@@ -132,7 +130,7 @@ def _outline(entry: Json, shape: tuple[int, int], path: Path) -> tuple[tuple[byt
 def _ring(ring: Any, where: str) -> NDArray[np.float64]:
     try:
         found = np.array(ring, np.float64).reshape(-1, 2)
-    except (TypeError, ValueError):
+    except (TypeError, ValueError, OverflowError):
         found = np.empty((0, 2))
     if len(found) < 3 or not np.isfinite(found).all():
         raise InputError(

@@ -18,13 +18,15 @@ from rssegment.grid import Box
 from rssegment.scene import LabelRaster, grid_of_raster
 from rssegment.taxonomy import ClassMapping
 from rssegment.taxonomy.mapping import unknown_values
-from rssegment.training.sources.coco import Annotations, Json, field
+from rssegment.training.sources.coco import Annotations, Json, field, is_crowd, once
 from rssegment.training.sources.colors import ColorFile, Picture
 from rssegment.training.sources.fit import on_image
 from rssegment.training.sources.patterns import listed_missing
 from rssegment.training.sources.scenes import SourceScene, Task
 
 __all__ = ["SegmentFile", "open_coco_panoptic"]
+
+_IDS = 1 << 24  # colours that there are
 
 
 @dataclass(frozen=True)
@@ -55,7 +57,9 @@ def open_coco_panoptic(task: Task) -> list[SourceScene]:
     Raises
     ------
     InputError
-        Files are missing or damaged, or categories are unknown.
+        Files are missing or damaged, categories are unknown, or segments' ids are no colours or listed twice.
+    MismatchError
+        Images are of another size than the file says.
     """
     annotations = Annotations.load(task, "panoptic")
     paths = annotations.paths(task)
@@ -68,6 +72,8 @@ def open_coco_panoptic(task: Task) -> list[SourceScene]:
     for key, path in paths.items():
         mask, segments = listed[key]
         image = task.image(path)
+        rows, cols = image.scene.native.shape
+        annotations.check_size(key, path, (int(rows), int(cols)))
         scenes.append(task.scene(image, on_image(_opened(mask, segments, annotations), None, image)))
     return scenes
 
@@ -78,13 +84,24 @@ def _mask(entries: Sequence[Json], masks: Path, path: Path) -> tuple[Path, list[
         raise InputError(
             f"{path} has {len(entries)} annotations of one image; expected one, with its segments"
         )
-    return masks / field(entries[0], "file_name", str, path), field(entries[0], "segments_info", list, path)
+    name, segments = field(entries[0], "file_name", str, path), field(entries[0], "segments_info", list, path)
+    if strange := [each for each in segments if not isinstance(each, dict)]:
+        raise InputError(
+            f"{path}: 'segments_info' of {name} has {str(strange[0])[:80]} in it; expected segments, each with 'id' "
+            "and 'category_id'"
+        )
+    return masks / name, segments
 
 
 def _opened(mask: Path, segments: list[Json], annotations: Annotations) -> SegmentFile:
-    codes: dict[int, int] = {}
-    for each in segments:
-        code = annotations.code(field(each, "category_id", int, annotations.path))
-        codes[field(each, "id", int, annotations.path)] = 0 if each.get("iscrowd") else code
+    path, codes = annotations.path, {}
+    for key, each in once(segments, "segments", f"{path}: 'segments_info' of {mask.name}", path).items():
+        if not 0 <= key < _IDS:
+            raise InputError(
+                f"{path}: 'segments_info' of {mask.name} has a segment of id {key}; expected 0 to {_IDS - 1}, as red + "
+                "256 * green + 65536 * blue"
+            )
+        code = annotations.code(field(each, "category_id", int, path))
+        codes[key] = 0 if is_crowd(each, path) else code
     raster = LabelRaster(str(mask), grid_of_raster(mask), None, (), {}, {}, False)
     return SegmentFile(raster, "labels", Picture.open(str(mask)), tuple(sorted(codes.items())))

@@ -12,6 +12,8 @@ from rssegment.errors import InputError
 
 __all__ = ["decoded", "run_lengths"]
 
+_BITS = 60  # of a length in text: no image has so many pixels
+
 
 def run_lengths(outline: Mapping[str, Any], shape: tuple[int, int], where: str) -> NDArray[np.int64]:
     """(n,) lengths of runs, off first, of ``{"size": [rows, cols], "counts": ...}``; counts are a list, or text.
@@ -21,24 +23,46 @@ def run_lengths(outline: Mapping[str, Any], shape: tuple[int, int], where: str) 
     InputError
         They are no run lengths, or not of an image of ``shape``; ``where`` names the place.
     """
-    counts = outline.get("counts")
+    counts, most = outline.get("counts"), shape[0] * shape[1]
     try:
-        lengths = _from_text(counts) if isinstance(counts, str) else [int(count) for count in counts or ()]
-        size = tuple(int(side) for side in outline.get("size", ()))
-    except (TypeError, ValueError, IndexError) as error:
+        size = tuple(_whole(side) for side in outline.get("size", ()))
+        runs = counts if size == shape else ()
+        lengths = (
+            _from_text(runs, most)
+            if isinstance(runs, str)
+            else [_length(_whole(count), most) for count in runs or ()]
+        )
+    except (TypeError, ValueError) as error:
         raise InputError(f"{where} has run lengths that can't be read: {error}") from error
-    total = sum(lengths)
-    if size != shape or total != shape[0] * shape[1] or min(lengths) < 0:
+    if size != shape or sum(lengths) != most:
+        told = f"of {sum(lengths)} px for" if size == shape else "for"
         raise InputError(
-            f"{where} has run lengths of {total} px for {' x '.join(map(str, size)) or 'no size'}; expected "
+            f"{where} has run lengths {told} {' x '.join(map(str, size))[:40] or 'no size'}; expected "
             f"{shape[0]} x {shape[1]} (rows x cols)"
         )
     return np.array(lengths, np.int64)
 
 
-def _from_text(text: str) -> list[int]:
+def _whole(value: Any) -> int:
+    """A whole number, which may be written as 3.0."""
+    if isinstance(value, bool) or not (
+        isinstance(value, int) or (isinstance(value, float) and value.is_integer())
+    ):
+        raise ValueError(f"{value!r:.40} is no whole number")
+    return int(value)
+
+
+def _length(value: int, most: int) -> int:
+    if not 0 <= value <= most:
+        raise ValueError(
+            f"a run is {'below 0' if value < 0 else 'longer than the image'}; expected 0 to {most} px"
+        )
+    return value
+
+
+def _from_text(text: str, most: int) -> list[int]:
     """Numbers in digits of five bits, least first, whose sixth says that more follow; from the fourth on, each is the
-    difference to the one two before it."""
+    difference to the one two before it. Stops at a run of more than ``most`` px."""
     lengths: list[int] = []
     place = 0
     while place < len(text):
@@ -48,11 +72,15 @@ def _from_text(text: str) -> list[int]:
             digit = ord(text[place]) - 48
             if not 0 <= digit < 64:
                 raise ValueError(f"{text[place]!r} is no digit")
+            if shift > _BITS:
+                raise ValueError(f"a run is longer than the image; expected 0 to {most} px")
             value |= (digit & 31) << shift
             more, shift, place = digit > 31, shift + 5, place + 1
+            if more and place == len(text):
+                raise ValueError("it ends within a number")
         if digit & 16:
             value -= 1 << shift
-        lengths.append(value + (lengths[-2] if len(lengths) > 2 else 0))
+        lengths.append(_length(value + (lengths[-2] if len(lengths) > 2 else 0), most))
     return lengths
 
 

@@ -36,7 +36,7 @@ def open_voc(task: Task) -> list[SourceScene]:
     Raises
     ------
     InputError
-        Folders, lists, images or masks are missing, or classes are unknown.
+        Folders, lists, images or masks are missing, a list can't be read, or classes are unknown.
     """
     folder = task.folder()
     images, masks = folder / "JPEGImages", folder / "SegmentationClass"
@@ -69,7 +69,7 @@ def _stems(task: Task, folder: Path, masks: Path) -> list[str]:
             raise InputError(
                 f"source {task.name!r} has no subset {task.options.subset!r} in {lists}; there are {names}"
             )
-        found = path.read_text(encoding="utf-8").split()
+        found = _text(path).split()
     if not found:
         raise InputError(f"source {task.name!r} has no images: none is listed, or no mask is in {masks}")
     return found
@@ -79,8 +79,27 @@ def _names(folder: Path) -> tuple[str, ...]:
     path = folder / "class_names.txt"
     if not path.is_file():
         return NAMES
-    lines = path.read_text(encoding="utf-8-sig").splitlines()
-    return tuple(line.strip() for line in lines if line.strip())
+    lines = [line.strip() for line in _text(path).rstrip().splitlines()]
+    known: dict[str, int] = {}
+    for number, line in enumerate(lines, 1):
+        if not line:
+            raise InputError(
+                f"{path} has no name in line {number}; expected one name a line, that of index 0 first: give the index "
+                "a name, or remove the line"
+            )
+        first = known.setdefault(line.casefold(), number)
+        if first != number:
+            raise InputError(
+                f"{path} lists {line!r} twice, in lines {first} and {number}; expected a name for each index"
+            )
+    return tuple(lines)
+
+
+def _text(path: Path) -> str:
+    try:
+        return path.read_text(encoding="utf-8-sig")
+    except (OSError, UnicodeDecodeError) as error:
+        raise InputError(f"can't read {path} as text: {error}; expected UTF-8, save it as that") from error
 
 
 def _mask(path: str, mapping: ClassMapping) -> LabelFile:
