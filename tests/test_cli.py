@@ -555,3 +555,30 @@ def test_ctrl_c_stops_at_once_and_can_be_resumed(
     assert "Traceback" not in err
     assert not (out / "labels.tif").exists()
     assert subprocess.run([*arguments, "--resume", "-q"], check=False).returncode == 0
+
+
+DEAF = """
+import importlib, os, signal, sys, time
+from rssegment.cli import app  # noqa
+module = importlib.import_module("rssegment.cli.main")
+
+class Deaf:
+    def __del__(self):  # no exception gets out of here
+        os.kill(os.getpid(), signal.SIGTERM)
+        time.sleep(0.01)
+
+def busy():
+    Deaf()
+    time.sleep(60)
+    print("went on")
+
+module.app = busy
+module.main()
+"""
+
+
+def test_a_stop_that_comes_where_no_exception_gets_out_is_not_lost() -> None:
+    done = subprocess.run(
+        [sys.executable, "-c", DEAF], capture_output=True, text=True, timeout=50, check=False
+    )
+    assert (done.returncode, done.stdout, done.stderr) == (1, "", "rssegment: stopped\n")

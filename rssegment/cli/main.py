@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import _thread
 import json
 import os
 import signal
 import sys
+import threading
 from typing import Any
 
 import typer
@@ -24,6 +26,7 @@ from rssegment.errors import BlocksFailedError, RssegmentError
 
 __all__ = ["main"]
 
+_AGAIN = 0.05  # seconds
 _KEPT = {"segment": "; what is done is kept: run the command again with --resume"}
 
 
@@ -35,6 +38,7 @@ def main() -> None:
     """Runs the command line; exits with 0 done, 1 done in part or failed, 2 bad input."""
     for number in (signal.SIGINT, signal.SIGTERM):
         signal.signal(number, _stop)
+    hook, sys.unraisablehook = sys.unraisablehook, _unraisable
     try:
         app()
     except RssegmentError as error:
@@ -45,10 +49,29 @@ def main() -> None:
         sys.stderr.flush()
         # blocks may still be at work on threads; all they write is whole or not at all
         os._exit(1)
+    finally:
+        sys.unraisablehook = hook
 
 
 def _stop(_number: int, _frame: object) -> None:
     raise _Stopped
+
+
+def _unraisable(lost: Any) -> None:
+    """Stops again where the first time was in a callback or a finalizer, from which no exception gets out."""
+    if lost.exc_type is not _Stopped:
+        sys.__unraisablehook__(lost)
+        return
+    again = threading.Timer(_AGAIN, _signal_main)
+    again.daemon = True
+    again.start()
+
+
+def _signal_main() -> None:
+    if hasattr(signal, "pthread_kill"):
+        signal.pthread_kill(threading.main_thread().ident or 0, signal.SIGTERM)
+    else:  # Windows
+        _thread.interrupt_main(signal.SIGTERM)
 
 
 def _fail(error: RssegmentError) -> None:
