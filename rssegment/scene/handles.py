@@ -46,6 +46,8 @@ _GDAL_OPTIONS = {
     # A corrupt JPEG is otherwise filled with grey after a mere warning: a silent hole. For JPEG inside TIFF
     # it has no effect, see complaints().
     "GDAL_ERROR_ON_LIBJPEG_WARNING": "TRUE",
+    # Its reader of whole PNGs leaves what a file that was cut short lacks as memory happened to be.
+    "GDAL_PNG_WHOLE_IMAGE_OPTIM": "NO",
     # Without limits a server that doesn't answer stops the process for ever. No limit on a whole request,
     # which may be long: only on silence (less than 1 byte/s for so many seconds).
     "GDAL_HTTP_CONNECTTIMEOUT": "15",

@@ -536,3 +536,13 @@ def test_crop_classes(data: Path) -> None:
     assert raster.codes == tuple(int(code) for code in present if code)
     box = Box(4000, 4000, 300, 300)
     assert np.array_equal(quick.read(box), quick.read_values(box))
+
+
+@pytest.mark.parametrize("side", [64, 400, 700])
+def test_a_png_that_was_cut_short_is_an_error(tmp_path: Path, side: int) -> None:
+    """GDAL's reader of whole images would leave what is lacking as memory happened to be."""
+    codes = np.random.default_rng(0).integers(1, 4, (side, side), np.uint8)
+    path = write(tmp_path / "codes.png", codes, driver="PNG", crs=None, transform=None)
+    path.write_bytes(path.read_bytes()[: path.stat().st_size // 2])
+    with pytest.raises(ReadError, match="codes"):
+        LabelRaster.open(path).read(Box(0, 0, side, side))
