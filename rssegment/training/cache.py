@@ -331,6 +331,8 @@ def _make(path: Path, layout: _Layout) -> None:
     try:
         with temporary.open("xb") as file:
             file.write(layout.header)
+            # marks are no hole of the file: to read one on a full disk in memory would kill the process
+            file.write(bytes(layout.offsets[0] - len(layout.header)))
             file.truncate(layout.file_bytes)
         os.replace(temporary, path)
     finally:

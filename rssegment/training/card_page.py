@@ -16,6 +16,7 @@ from rssegment.training.markdown import (
     line,
     nested,
     option,
+    paragraph,
     score_text,
     sentence,
     shared,
@@ -40,7 +41,7 @@ def page(card: ModelCard) -> str:
     recipe = card.recipe
     parts = [
         f"# {line(recipe.title or recipe.name)}",
-        line(recipe.description),
+        paragraph(recipe.description),
         *_use(card),
         *_limits(card),
         *_scores(card),
@@ -56,11 +57,11 @@ def page(card: ModelCard) -> str:
 
 def _use(card: ModelCard) -> Iterator[str]:
     recipe, tree = card.recipe, card.taxonomy
-    optional = f" ({', '.join(recipe.optional_bands)} may be missing)" if recipe.optional_bands else ""
+    optional = f" ({some(recipe.optional_bands)} may be missing)" if recipe.optional_bands else ""
     yield "## Intended use"
     yield (
         f"Maps of {len(tree.leaves)} classes on {_levels(tree.depth)} ({line(tree.title) or tree.name}) from images "
-        f"with the bands {', '.join(recipe.bands)}{optional} at {recipe.resolution:g} m per pixel. Finer images are "
+        f"with the bands {some(recipe.bands)}{optional} at {recipe.resolution:g} m per pixel. Finer images are "
         "averaged to that; images with pixels more than twice as large are refused."
     )
     yield "```bash\nrssegment segment scene.tif --model PATH/TO/THIS/FOLDER --out out\n```"
@@ -69,7 +70,7 @@ def _use(card: ModelCard) -> Iterator[str]:
 def _limits(card: ModelCard) -> Iterator[str]:
     """What is known not to be known, before any score."""
     yield "## What it does not know"
-    yield line(card.recipe.limits)
+    yield paragraph(card.recipe.limits)
     known = [*_gaps(card), *_weaknesses(card), *map(sentence, card.remarks)]
     yield "\n".join(f"- {text}" for text in known)
 
@@ -119,8 +120,8 @@ def _confusions(level: LevelScores) -> list[str]:
         if i != j and totals[i] and counts[i, j] >= _CONFUSED * totals[i]
     ]
     found.sort(key=lambda each: (-each[0], each[1], each[2]))
-    names = level.classes
-    return [f"{names[i].label} for {names[j].label} ({share:.0%})" for share, i, j in found[:_MOST]]
+    names = [line(node.label) for node in level.classes]
+    return [f"{names[i]} for {names[j]} ({share:.0%})" for share, i, j in found[:_MOST]]
 
 
 # How well it does
@@ -141,7 +142,7 @@ def _scores(card: ModelCard) -> Iterator[str]:
         yield "### By region"
         yield _by_region({name: each for name, each in own.items() if name})
     if without:
-        yield f"### Without {', '.join(card.recipe.optional_bands) or 'optional bands'}"
+        yield f"### Without {some(card.recipe.optional_bands) or 'optional bands'}"
         yield "The same ground and pixels, with the bands that a scene may lack left out."
         yield _by_region(without, own)
     if card.elsewhere:

@@ -89,7 +89,7 @@ class TrainingFolder:
     def when_stopped(self) -> str:
         """What a user is told who stops the training."""
         if self.checkpoint is None:
-            return "stopped before the first validation, so no step is kept: begin again with --overwrite"
+            return "stopped before the first validation, so no step is kept: begin again with --resume"
         return (
             "stopped; what is done is kept: run the command again with --resume, which goes on from the last "
             "validation on"

@@ -15,6 +15,7 @@ __all__ = [
     "line",
     "nested",
     "option",
+    "paragraph",
     "score_text",
     "sentence",
     "shared",
@@ -22,6 +23,8 @@ __all__ = [
     "some",
     "table",
 ]
+
+_DIRECTIONS = re.compile("[\u200e\u200f\u202a-\u202e\u2066-\u2069]")
 
 
 def table(heads: Sequence[str], rows: Iterable[Sequence[object]]) -> str:
@@ -39,8 +42,13 @@ def _cell(value: object) -> str:
 
 
 def line(text: str) -> str:
-    """One line, without what Markdown would take for HTML; links between < and > stay."""
-    return re.sub(r"<(?!https?://)", "&lt;", " ".join(text.split()))
+    """One line, without what Markdown would take for HTML or what turns its direction; links between < and > stay."""
+    return re.sub(r"<(?!https?://)", "&lt;", " ".join(_DIRECTIONS.sub("", text).split()))
+
+
+def paragraph(text: str) -> str:
+    """One line that begins no heading, list, rule or block of code."""
+    return re.sub(r"^(?=[#>+*=|_`~-])|^(\d+)(?=[.)])", r"\1\\", line(text))
 
 
 def sentence(text: str) -> str:

@@ -61,6 +61,8 @@ def _interrupts() -> Iterator[None]:
 
 @contextmanager
 def _quiet() -> Iterator[None]:
+    import lightning.pytorch  # noqa: F401  # which sets levels of its own
+
     loggers = [logging.getLogger(name) for name in ("lightning", "lightning.pytorch", "lightning.fabric")]
     levels = [logger.level for logger in loggers]
     try:

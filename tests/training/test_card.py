@@ -16,7 +16,7 @@ from rssegment.model import BandSpec, Calibration, ModelSpec
 from rssegment.taxonomy import Taxonomy
 from rssegment.training.card import ModelCard, Outcome, SourceFacts, hardware, sources_of, versions
 from rssegment.training.census import TRAIN, UNUSED, VALIDATION, Census, SceneCensus
-from rssegment.training.markdown import area, duration, table
+from rssegment.training.markdown import area, duration, line, paragraph, table
 from rssegment.training.recipe import Recipe, SourceOptions
 
 TREE = Taxonomy.load("landcover")
@@ -374,6 +374,19 @@ def test_sources_are_counted_from_the_census() -> None:
     code: Mapping[int, int] = dict(enumerate(TREE.arrays.codes.tolist()))
     assert one == SourceFacts("FLAIR Hérault", 1, ("Z1",), ("Z1",), {code[3]: 2.5}, {code[3]: 5.0})
     assert other == SourceFacts("dubai", 1, ("d",), ("d",), {code[0]: 7.5}, {}, placed=False)
+
+
+@pytest.mark.parametrize("text", ["# a", "- a", "--- a", "``` a", "1. a", "> a", "| a", "* a", "= a"])
+def test_text_begins_no_block(text: str) -> None:
+    place = 1 if text[0].isdigit() else 0
+    assert paragraph(text) == f"{text[:place]}\\{text[place:]}"
+
+
+def test_text_stays_in_its_line_and_direction() -> None:
+    assert paragraph("3 <b>classes</b>\n-- of\u202e land") == "3 &lt;b>classes&lt;/b> -- of land"
+    assert line("\u2066a <https://b.c>") == "a <https://b.c>"
+    leaf = TREE.leaves[0]
+    assert leaf.label in a_card(scores={"": scores()}).markdown()
 
 
 def test_words() -> None:

@@ -79,7 +79,7 @@ def test_what_may_differ_is_told(folder: TrainingFolder) -> None:
 
 def test_who_stops_is_told_what_is_kept(folder: TrainingFolder) -> None:
     assert folder.when_stopped() == (
-        "stopped before the first validation, so no step is kept: begin again with --overwrite"
+        "stopped before the first validation, so no step is kept: begin again with --resume"
     )
     write(folder, f"work/{CHECKPOINT}")
     assert folder.when_stopped().startswith(
