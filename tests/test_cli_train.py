@@ -168,6 +168,9 @@ def test_it_promises_nothing_that_is_not_kept(country: Path, tmp_path: Path) -> 
                 break
         rest = process.stderr.read()
     assert process.returncode == 1
-    assert "rssegment: stopped before the first validation, so no step is kept: begin again" in rest
-    assert "--resume" not in rest
+    assert (
+        "rssegment: stopped before the first validation, so no step is kept: begin again with --resume"
+        in rest
+    )
+    assert "what is done is kept" not in rest
     assert not (tmp_path / "out" / "work" / "last.ckpt").exists()
