@@ -119,23 +119,28 @@ def test_failures_as_json(
     assert "at step 1" in facts["message"]
 
 
-@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
-def test_it_stops_at_a_signal_and_says_how_to_go_on(country: Path, tmp_path: Path, number: int) -> None:
-    recipe, out = written(tmp_path / "recipe.yaml", optimizer={"steps": 500}), tmp_path / "out"
-    command = [sys.executable, "-m", "rssegment.cli", "train", recipe, "--data", country, "-o", out]
+def stopped(arguments: tuple[object, ...], line_begins: str, number: int) -> str:
+    """What the command line still says after a signal that is sent at its first such line; it exits with 1."""
     with subprocess.Popen(
-        list(map(str, command)),
+        [sys.executable, "-m", "rssegment.cli", *map(str, arguments)],
         stderr=subprocess.PIPE,
         text=True,
         env=os.environ | {"CUDA_VISIBLE_DEVICES": ""},
     ) as process:
         assert process.stderr is not None
         for line in process.stderr:
-            if line.startswith("step 2 "):
+            if line.startswith(line_begins):
                 process.send_signal(number)
                 break
         rest = process.stderr.read()
     assert process.returncode == 1
+    return rest
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+def test_it_stops_at_a_signal_and_says_how_to_go_on(country: Path, tmp_path: Path, number: int) -> None:
+    recipe, out = written(tmp_path / "recipe.yaml", optimizer={"steps": 500}), tmp_path / "out"
+    rest = stopped(("train", recipe, "--data", country, "-o", out), "step 2 ", number)
     assert "rssegment: stopped; what is done is kept: run the command again with --resume" in rest
     assert "from the last validation on" in rest
     assert "Traceback" not in rest
@@ -144,30 +149,7 @@ def test_it_stops_at_a_signal_and_says_how_to_go_on(country: Path, tmp_path: Pat
 
 def test_it_promises_nothing_that_is_not_kept(country: Path, tmp_path: Path) -> None:
     recipe = written(tmp_path / "recipe.yaml", optimizer={"steps": 100_000}, validate_every=100_000)
-    command = [
-        sys.executable,
-        "-m",
-        "rssegment.cli",
-        "train",
-        recipe,
-        "--data",
-        country,
-        "-o",
-        tmp_path / "out",
-    ]
-    with subprocess.Popen(
-        list(map(str, command)),
-        stderr=subprocess.PIPE,
-        text=True,
-        env=os.environ | {"CUDA_VISIBLE_DEVICES": ""},
-    ) as process:
-        assert process.stderr is not None
-        for line in process.stderr:
-            if line.startswith("train: "):
-                process.send_signal(signal.SIGINT)
-                break
-        rest = process.stderr.read()
-    assert process.returncode == 1
+    rest = stopped(("train", recipe, "--data", country, "-o", tmp_path / "out"), "train: ", signal.SIGINT)
     assert (
         "rssegment: stopped before the first validation, so no step is kept: begin again with --resume"
         in rest

@@ -11,7 +11,7 @@ from typing import Any
 from torch import nn
 
 from rssegment.errors import InputError
-from rssegment.model import BandSpec, Bundle, ModelSpec, create_architecture, head_codes
+from rssegment.model import BandSpec, Bundle, ModelSpec, create_architecture, create_model, head_codes
 from rssegment.model.pretrained import load_encoder
 from rssegment.model.weights import read_tensors
 from rssegment.taxonomy import Taxonomy
@@ -54,9 +54,7 @@ def begin(recipe: Recipe, taxonomy: Taxonomy, folders: Sequence[Path]) -> Begun:
     if options.start is not None:
         return _from_bundle(recipe, taxonomy, found_at(options.start, folders))
     chosen = dict(options.options) | ({} if options.encoder is None else {"encoder": options.encoder})
-    network = create_architecture(
-        options.architecture, len(recipe.bands), len(head_codes(taxonomy, options.head)), **chosen
-    )
+    network = create_model(options.architecture, len(recipe.bands), taxonomy, options.head, **chosen)
     origin = "random weights"
     if options.encoder_weights is not None:
         path = found_at(options.encoder_weights, folders)
@@ -75,6 +73,7 @@ def _from_bundle(recipe: Recipe, taxonomy: Taxonomy, source: str) -> Begun:
             f"the bundle {source} holds {spec.artifact}, which can't be trained on; expected safetensors"
         )
     classes = len(head_codes(taxonomy, recipe.model.head))
+    # not create_model: what options a bundle lists is somebody's word, and one may be called head
     network = create_architecture(spec.architecture, len(recipe.bands), classes, **spec.architecture_options)
     start = Start.of(spec, bundle.taxonomy, recipe.bands, taxonomy, recipe.model.head)
     own = network.state_dict()
